@@ -67,8 +67,8 @@ async fn name_paused_children(
     Ok(())
 }
 
-/// Says of tasks on offer that somebody does what keeps them from going: the limits of their queues. Of those that nobody does, that
-/// their queue is paused beside.
+/// Adds the limits of their queues to offered tasks that a worker could do. For tasks that no worker could do, adds
+/// that their queue is paused.
 fn name_limits(limits: Vec<Condition>, why: &mut Why) {
     for limit in limits {
         let undone = |wait: &&mut WaitsFor| {
@@ -95,7 +95,7 @@ fn name_limits(limits: Vec<Condition>, why: &mut Why) {
     }
 }
 
-/// Says of tasks on offer whether there is anybody who does them.
+/// Determines whether offered tasks have a worker with a handler.
 async fn name_workers(
     node: &Arc<Node>,
     connection: &mut PgConnection,
@@ -152,7 +152,8 @@ fn no_worker(step: &str, queue: &str, handler: &str, last_gone: Option<Time>) ->
     format!("{step}: no worker does '{handler}' on queue '{queue}'{last}; start one")
 }
 
-/// Adds the condition `NoWorker` to a run, for what was on offer for a while and nobody does.
+/// Adds the condition `NoWorker` to a run with tasks that were offered for a while and that no
+/// worker has a handler for.
 pub(crate) async fn add_no_worker(
     node: &Arc<Node>,
     waits: Vec<WaitsFor>,

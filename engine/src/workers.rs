@@ -18,7 +18,7 @@ use crate::{Engine, Error};
 #[derive(Debug, Default)]
 pub(crate) struct Roster(Mutex<HashMap<Uuid, Present>>);
 
-/// Writes down who has come, changed or gone since the last time. Answers how many.
+/// Records the sessions that came, changed or left since the last time. Returns their number.
 pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
     let mut written = node.roster.0.lock().await;
     let present: HashMap<Uuid, Present> =
@@ -30,7 +30,7 @@ pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
     if come.is_empty() && gone.is_empty() {
         return Ok(0);
     }
-    // What fails is tried again by the next round, since only what is done is remembered.
+    // A failed record is retried by the next round, since only recorded sessions are remembered.
     let mut connection = node.database.keepers.acquire().await?;
     if !come.is_empty() {
         commit!("workers_come", workers::come(&mut connection, node.id, &come).await)?;
@@ -54,7 +54,8 @@ pub(crate) async fn sign_off(node: &Node, namespace: &str, session: Uuid) -> Res
 }
 
 impl Engine {
-    /// The workers of a namespace by name; with `gone`, also those that went within the last hour.
+    /// Lists the workers of a namespace by name; with `gone`, also those that left within the last
+    /// hour.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

@@ -1,4 +1,4 @@
-//! The background tasks that belong to no other part: signs of life, tasks for waiting workers, maintenance.
+//! The background tasks that belong to no other part: heartbeats, tasks for waiting workers, maintenance.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,11 +16,11 @@ use crate::store::ready::Wanted;
 use crate::store::{forget, nodes, partitions, ready, session};
 use crate::{Error, completions, inbox, signals};
 
-/// The most tasks that are reserved at once, of one kind.
+/// Largest number of tasks of one kind that are reserved together.
 const TASKS: u32 = 1_000;
-/// For how long a node that is gone is remembered.
+/// Time for which a dead node is remembered.
 const NODES_FOR: Duration = Duration::from_secs(86_400);
-/// For how long a worker that is gone is remembered.
+/// Time for which a worker that left is remembered.
 const WORKERS_FOR: Duration = Duration::from_secs(3_600);
 /// Workers are kept free at most once in so long.
 const BREATH: Duration = Duration::from_millis(10);
@@ -31,7 +31,8 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
     Ok(node.database.keepers.acquire().await?)
 }
 
-/// Shows that this node lives, see [`show_life`]. While it cannot, it hears nobody either.
+/// Writes this node's heartbeat, see [`show_life`]. While it cannot, it receives no heartbeats of
+/// workers either.
 pub(super) async fn beat(node: &Node) -> Result<(), Error> {
     let shown = match connection(node).await {
         Ok(mut connection) => {
@@ -59,8 +60,8 @@ pub(super) async fn beat(node: &Node) -> Result<(), Error> {
     shown
 }
 
-/// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
-/// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
+/// Sets the clock, and writes this node's heartbeat. If others have declared it dead, it gives up charge of all runs;
+/// its next records put it in charge again, and it regains what no other node took over.
 async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
     database_clock::follow(node, connection).await?;
     let now = node.clock.now();
@@ -81,7 +82,7 @@ async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Err
             "this node was silent for so long that others may have taken over its runs"
         );
         for door in &node.shards {
-            // A shard that is gone is in charge of nothing.
+            // A shard that has ended is in charge of nothing.
             let _ = door.inbox.send(Message::Disown);
         }
         node.forgot.store(true, Ordering::Relaxed);
@@ -89,9 +90,9 @@ async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Err
     Ok(())
 }
 
-/// Looks for tasks that waiting workers could do, and that no node keeps in mind. Answers how many.
+/// Looks for tasks that waiting workers could do, and that no node remembers. Returns their number.
 pub(super) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
-    // What lies there in numbers is fetched ahead.
+    // If there are many tasks, more are fetched ahead.
     let ahead = if node.backlog.load(Ordering::Relaxed) { TASKS_AHEAD } else { 0 };
     let wanted: Vec<Wanted> = node
         .dispatcher
@@ -134,7 +135,8 @@ pub(super) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     Ok(count)
 }
 
-/// Takes back what was put aside for workers that do not fetch it. With `all`, from every worker. Answers how many.
+/// Takes back tasks that are reserved for workers that do not fetch them. With `all`, from every worker. Returns
+/// their number.
 pub(crate) fn take_back(node: &Node, all: bool) -> usize {
     let back = node.dispatcher.expire(all);
     let (sessions, hints) = node.dispatcher.sizes();
@@ -191,7 +193,7 @@ pub(super) async fn forget_answers(node: &Node) -> Result<usize, Error> {
 pub(super) async fn serve_hungry(node: Arc<Node>) {
     let ready_every = node.options.tuning.ready_every;
     loop {
-        // Rung or not, what waits is looked for.
+        // Woken or not, it looks for waiting work.
         let _ = tokio::time::timeout(ready_every, node.hungry.notified()).await;
         if let Err(error) = once(&node, BackgroundTask::LookForTasks).await {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
@@ -210,7 +212,7 @@ pub(super) async fn serve_alone(node: Arc<Node>) {
             tracing::warn!(%error, "keeping workers free failed and is tried again");
             tokio::time::sleep(node.options.tuning.ready_every).await;
         }
-        // While it rings all the time, what changed meanwhile is looked at together.
+        // While it rings constantly, changes are processed together.
         tokio::time::sleep(BREATH).await;
     }
 }
@@ -222,7 +224,7 @@ pub(super) async fn serve_asked(node: Arc<Node>) {
         if planted!("notify-only") {
             node.asked.notified().await;
         }
-        // Rung or not, what waits is looked for.
+        // Woken or not, it looks for waiting work.
         let _ = tokio::time::timeout(inbox_every, node.asked.notified()).await;
         if let Err(error) = once(&node, BackgroundTask::TakeAsked).await {
             tracing::warn!(%error, "taking what applications asked for failed and is tried again");

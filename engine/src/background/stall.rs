@@ -1,4 +1,5 @@
-//! Batches that take long to be written: how long, and who holds the lock that they wait for.
+//! Batches that take long to be written: the time, and the session with the lock that they wait
+//! for.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::store::blockers;
 /// Time for which the cause of a stall is searched.
 const LOOK_FOR: Duration = Duration::from_secs(1);
 
-/// Looks who holds up a batch that takes long, and tells it once.
+/// Finds the session that holds up a batch that takes long, and reports it once.
 pub(super) async fn look(node: &Node) {
     let Some(age) = node.health.write_age().filter(|age| *age > TOLD_AFTER) else {
         node.health.held_up_by(None);
@@ -37,7 +38,7 @@ async fn find(node: &Node) -> Result<Option<String>, Error> {
     let mut connection = connection?;
     let found = tokio::time::timeout(LOOK_FOR, blockers::blocker(&mut connection)).await;
     let Ok(blocker) = found else {
-        // Its answer is on its way: nobody else may get it.
+        // Its answer is on its way, and must not reach another caller.
         connection.close_on_drop();
         return Ok(None);
     };

@@ -23,10 +23,10 @@ use crate::store::acts::{self, Act, Thing};
 use crate::store::contracts::{self as table, ReaderRow, SubjectRow, VersionRow};
 use crate::{Engine, Error, Registered};
 
-/// Times that a change is decided again because others changed the subject meanwhile.
+/// Number of times that a change is decided again because others changed the subject in between.
 const TRIES: usize = 10;
 
-/// Returns everything that is known about a subject, and its row if it is there.
+/// Returns the versions and readers of a subject, and its row if it exists.
 async fn known(
     node: &Node,
     namespace: &str,
@@ -80,7 +80,7 @@ async fn verdict(
     engine.apart(namespace, move || decide(&known, &ask)).await?
 }
 
-/// One change of a subject that is there: what is written, and what the audit says.
+/// One change of an existing subject: the writes, and the entry of the audit.
 struct Change<'a> {
     namespace: &'a str,
     by: &'a By,
@@ -417,7 +417,7 @@ async fn write(
     Ok(true)
 }
 
-/// Refuses to retire a version that somebody reads.
+/// Refuses to retire a version with readers.
 fn refuse_readers(subject: &str, version: u32, readers: &[ReaderRow]) -> Result<(), Error> {
     let pinned: Vec<backstitch_integration::contracts::Reader> = readers
         .iter()

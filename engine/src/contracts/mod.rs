@@ -1,8 +1,8 @@
 //! Registry of contracts: subjects, their versions, and the readers that are pinned to them.
 //!
-//! `decide` holds a new version to those that stand, on a thread apart from those that serve requests; it knows no
-//! database. `change` writes what was decided if the subject has not moved on meanwhile, and else decides again.
-//! `reads` answers questions. `transforms` maps documents of one version to another.
+//! `decide` checks a new version against the existing ones, on a thread apart from those that serve requests; it uses no
+//! database. `change` writes the decision if the subject has not changed in between, and otherwise decides again. `reads`
+//! answers queries. `transforms` maps documents of one version to another.
 
 mod change;
 mod decide;
@@ -109,13 +109,13 @@ fn unknown_version(subject: &str, version: u32) -> Error {
     }
 }
 
-/// Reads a mode as it is stored.
+/// Reads a mode in its stored form.
 fn mode_of(text: &str) -> Result<ContractMode, Error> {
     let found = ContractMode::ALL.into_iter().find(|mode| mode.as_str() == text);
     found.ok_or_else(|| Error::Store(format!("the table contracts has the mode '{text}'")))
 }
 
-/// Reads a state as it is stored.
+/// Reads a state in its stored form.
 fn state_of(text: &str) -> Result<ContractState, Error> {
     match text {
         "active" => Ok(ContractState::Active),
@@ -125,7 +125,7 @@ fn state_of(text: &str) -> Result<ContractState, Error> {
     }
 }
 
-/// Returns the number of a version as it is read; numbers below 1 are not stored.
+/// Returns the number of a version in a response; numbers below 1 are not stored.
 fn number(version: i32) -> u32 {
     u32::try_from(version).unwrap_or_default()
 }

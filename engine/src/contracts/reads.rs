@@ -132,7 +132,7 @@ fn version_view(subject: &str, row: VersionRow) -> Result<ContractVersionView, E
     })
 }
 
-/// Returns a reader as it is shown.
+/// Returns a reader for a view.
 pub(super) fn reader_view(row: &ReaderRow) -> ContractReaderView {
     ContractReaderView {
         name: row.name.clone(),

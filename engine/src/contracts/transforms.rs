@@ -35,7 +35,7 @@ pub const MOST_REVISIONS: i32 = 200;
 pub const LARGEST_TESTED: usize = 262_144;
 /// Bytes of a document that sources have sent.
 const LARGEST_SAMPLE: usize = 5 * 1024 * 1024;
-/// Times that a change is decided again because others changed the transform meanwhile.
+/// Number of times that a change is decided again because others changed the transform in between.
 const TRIES: usize = 10;
 /// Kind of cursors in the list of transforms.
 const CURSOR: char = 'x';
@@ -137,13 +137,13 @@ fn readable(transform: &Payload) -> Result<(), Error> {
     transform.check(LARGEST_TRANSFORM).map_err(wrong)
 }
 
-/// Makes an error of violations of a document that stands at `at` in its request.
+/// Makes an error of violations of a document at `at` in its request.
 fn invalid(code: &'static str, at: &str, mut violations: Vec<Violation>) -> Error {
     violations.iter_mut().for_each(|one| one.pointer.insert_str(0, at));
     Error::Invalid { code, violations }
 }
 
-/// Maps a document and tells what each rule did.
+/// Maps a document and returns the action of each rule.
 fn tested(ends: &Ends, transform: &Payload, ask: &TestTransform) -> Result<TransformTest, Error> {
     let schemas = schemas(ends)?;
     let transform = checked(&schemas, transform)?;
@@ -206,7 +206,7 @@ impl Engine {
         Err(Error::Busy)
     }
 
-    /// Writes a revision; `None` when the transform was changed meanwhile.
+    /// Writes a revision; `None` if the transform was changed in between.
     async fn try_put(
         &self,
         namespace: &str,

@@ -19,9 +19,9 @@ use crate::{Engine, Error, Role};
 
 /// Largest number of credentials of a namespace, revoked ones included.
 const MOST: i64 = 10_000;
-/// For how long a secret is good beside the next one at most.
+/// Longest time for which a secret is valid beside the next one.
 const LONGEST_OVERLAP: Span = Span::secs(30 * 86_400);
-/// For how long a credential is made at most.
+/// Longest time for which a credential is created.
 const LONGEST_LIFE: Span = Span::secs(100 * 365 * 86_400);
 /// Largest number of patterns of a kind in a credential.
 const MOST_PATTERNS: usize = 100;
@@ -232,7 +232,8 @@ impl Engine {
         })
     }
 
-    /// Withdraws a credential. This node and all that hear NOTIFY know it at once, others within seconds.
+    /// Revokes a credential. This node and all that receive NOTIFY know it immediately, others within
+    /// seconds.
     ///
     /// # Errors
     /// [`Error::NotFound`].

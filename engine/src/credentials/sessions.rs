@@ -9,7 +9,7 @@ use crate::crash::commit;
 use crate::store::console_sessions::{self as table, NewRow};
 use crate::{Engine, Error};
 
-/// For how long a session is good.
+/// Time for which a session is valid.
 pub(crate) const LIFE: Span = Span::secs(12 * 3_600);
 /// Largest number of sessions of a credential.
 const MOST: i64 = 100;

@@ -1,5 +1,5 @@
-//! Acts on an incident: each verb is a command to its run about its step. What people only say about it, who has it
-//! and what they found, is written beside it.
+//! Acts on an incident: each verb is a command to its run about its step. Notes and assignments are written beside
+//! the run.
 
 use std::sync::Arc;
 
@@ -48,14 +48,14 @@ pub enum IncidentAct {
     MarkCompensated,
     /// Undo the run, or a part of it.
     Compensate {
-        /// What.
+        /// The part to undo.
         scope: Scope,
         /// Even past a pivot.
         force: bool,
     },
     /// Stop the run and undo what was done.
     Cancel,
-    /// End the run as it stands; nothing is undone.
+    /// Ends the run without undoing anything.
     Abandon,
     /// Go back to a step of the run and forward again from there.
     Rerun {
@@ -88,7 +88,7 @@ pub enum IncidentAct {
 }
 
 impl IncidentAct {
-    /// The word under which it stands in the audit.
+    /// Returns the word of the verb in the audit.
     fn audited_as(&self, about: &str) -> &'static str {
         match self {
             IncidentAct::Retry { .. } => "retry",
@@ -106,7 +106,7 @@ impl IncidentAct {
         }
     }
 
-    /// Refuses a document that could not be kept, whatever became of the incident.
+    /// Refuses a document that could not be stored, in any state of the incident.
     fn check(&self, limit: usize) -> Result<(), Error> {
         match self {
             IncidentAct::Retry { input } => check_payload("/input", input.as_ref(), limit),
@@ -132,7 +132,7 @@ impl IncidentAct {
         };
         Ok(match self {
             IncidentAct::Retry { input } => Command::Retry { step: step.cloned(), input, by },
-            // What is skipped is not a step: the run begins although what it requires is not there.
+            // Not a step is skipped: the run begins although its requirements are not established.
             IncidentAct::Skip { output: None } if OF_OTHERS.contains(&about) => {
                 Command::SkipRequirements { by }
             }
@@ -186,7 +186,7 @@ impl Engine {
         view(self.node(), namespace, id).await
     }
 
-    /// Gives an incident to somebody, or takes it from everybody.
+    /// Assigns an incident to a person, or to nobody.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -236,17 +236,17 @@ impl Engine {
     }
 }
 
-/// Refuses what would be written beside a run that is erased: nobody would find it, or it would be deleted with the rest.
+/// Refuses a text beside an erased run: it would be lost, or deleted with the rest.
 async fn not_erased(node: &Arc<Node>, namespace: &str, run: RunId) -> Result<(), Error> {
     match reads::read(node, namespace, run, Run::check_not_erased).await {
         Ok(checked) => Ok(checked?),
-        // What people say of a damaged run is kept.
+        // Notes about a damaged run are kept.
         Err(Error::Damaged(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Refuses what was not written because the run was erased meanwhile.
+/// Refuses a text that was not written because the run was erased in between.
 fn must_be_written(done: bool) -> Result<(), Error> {
     if done {
         return Ok(());

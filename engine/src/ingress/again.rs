@@ -24,7 +24,7 @@ use crate::{Engine, Error};
 /// Mode of processing documents again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// One, by a person who sees what becomes of it.
+    /// One, by a person who sees the result.
     One,
     /// As one of many, by a reprocessing: what is as it was is not written.
     Many(Uuid),
@@ -41,7 +41,7 @@ impl Mode {
         }
     }
 
-    /// Returns whether what became of a document that became no other event is written, if it is or is not as before.
+    /// Returns whether the result of a document that became no other event is written, if it is or is not as before.
     pub(super) fn writes(self, is_as_before: bool) -> bool {
         match self {
             Mode::One => true,
@@ -81,7 +81,7 @@ impl Engine {
     ) -> Result<IntakeView, Error> {
         must_have_reason(by)?;
         let row = self.intake_row(namespace, id).await?;
-        // What was mended a moment ago counts.
+        // A correction of a moment ago counts.
         self.node().doors.forget(namespace, &row.source);
         let found = self.open_source(namespace, &row.source).await?;
         let open = found.ok_or_else(|| unknown_source(&row.source))?;
@@ -204,7 +204,7 @@ impl Engine {
                 }
                 _ => Ok(Again::Changed),
             },
-            // Another document of the entity was mapped meanwhile.
+            // Another document of the entity was mapped in between.
             Err(Error::StreamVersion { .. }) => Err(Error::Busy),
             Err(Error::Conflict { code: "event_id_reused", .. }) => {
                 self.refuse_again(open, row, (new, &reused()), mode).await
@@ -233,7 +233,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what is known of a document that is there already.
+    /// Writes the result of an existing document.
     pub(super) async fn amend(&self, open: &OpenSource, new: NewIntake) -> Result<(), Error> {
         let mut intakes = Intakes::default();
         intakes.push(new);

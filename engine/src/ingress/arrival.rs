@@ -1,4 +1,4 @@
-//! Requests as they come to a door, and what their senders are told.
+//! Requests as they arrive at a door, and the results for their senders.
 
 use backstitch_integration::ingress::Rejected;
 use backstitch_saga::protocol::IntakeReceipt;
@@ -27,7 +27,7 @@ impl Arrival {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
     }
 
-    /// A header that stands there once and is a text.
+    /// Returns a header that occurs once and is a text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         found.next().and_then(|(_, value)| std::str::from_utf8(value).ok())
@@ -64,7 +64,7 @@ pub struct RefusedIntake {
 }
 
 impl RefusedIntake {
-    /// A refusal as the rules tell it.
+    /// Makes a refusal from one of the rules.
     #[must_use]
     pub fn of(rejected: Rejected, intake_id: Option<Uuid>) -> RefusedIntake {
         let Rejected { status, code, message, violations, .. } = rejected;

@@ -1,7 +1,8 @@
-//! Erases what is known of somebody: documents, the data of events, identifiers, keys of repeats, and runs of the same stories.
+//! Erases the data about an entity: documents, the data of events, identifiers, keys of repeats, and runs with the same
+//! correlation ids.
 //!
-//! What is to be erased is noted before it begins, so that another node goes on when this one dies; and it is done twice, a
-//! minute apart, for what was being written during the first pass. Then the note is emptied, which names him.
+//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a minute
+//! apart, for data that was being written during the first pass. Then the record is emptied, which names the entity.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::{Engine, Error};
 
 /// Delay before the second pass, and before a failed pass is repeated.
 const AGAIN: Span = Span::secs(60);
-/// Erasures that are taken up at once.
+/// Number of erasures in one pass.
 const AT_ONCE: i64 = 10;
 /// The kind of the cursor of the list.
 const CURSOR: char = 'b';
@@ -146,7 +147,7 @@ impl Engine {
                 break;
             }
             let known = left.len();
-            // Runs first: they are found by the stories of what is there.
+            // Runs first: they are found by the correlation ids of existing events.
             self.erase_runs(row, &ask, &mut whole, &mut left).await?;
             let more = i64::try_from(left.len() - known).unwrap_or(i64::MAX);
             let (documents, events) = whole.into_lists();
@@ -175,7 +176,7 @@ impl Engine {
         settled.and(Err(Error::Busy))
     }
 
-    /// Erases the runs of which documents and events came, and that came of them, with what they have emitted meanwhile.
+    /// Erases the runs from which documents and events came, and those that came from them, with their emitted events.
     async fn erase_runs(
         &self,
         row: &DataErasure,
@@ -205,13 +206,13 @@ impl Engine {
         }
     }
 
-    /// Erases a run. One that goes on is waited for, unless it may be killed.
+    /// Erases a run. One that has not ended is waited for, unless it may be killed.
     async fn erase_run(&self, row: &DataErasure, ask: &EraseData, run: RunId) -> Result<(), Error> {
         let by = By { actor: row.actor.as_str().into(), reason: row.reason.clone() };
         let erase = EraseRun { kill: ask.kill, reason: row.reason.clone() };
         match self.erase(&row.namespace, run, &erase, &by).await {
             Ok(_) => self.note(row, (1, None)).await,
-            // It goes with the one that it is a step of, or is gone.
+            // It is erased with the run that it is a step of, or does not exist any more.
             Err(Error::Conflict { code: "not_the_root", .. } | Error::NotFound { .. }) => Ok(()),
             Err(error) => {
                 self.note(row, (0, Some(&error.to_string()))).await?;
@@ -228,7 +229,7 @@ impl Engine {
     }
 }
 
-/// Goes on with erasures that were begun. Answers how many passes were made.
+/// Continues erasures. Returns the number of passes.
 pub(crate) async fn erase_data(node: &Arc<Node>) -> Result<usize, Error> {
     let engine = Engine::for_background(node);
     let now = node.clock.now();

@@ -1,4 +1,4 @@
-//! Finds what belongs to somebody who is erased: documents, events, and the runs that came of these or of which these came.
+//! Finds the data of an erasure: documents, events, and the runs that came from these or from which these came.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{Engine, Error, RunFilter, reads};
 const ROUND: i64 = 100;
 /// Events that belong together at most; what is beyond them is found from other documents.
 const MOST: usize = 10_000;
-/// Runs of a story that are looked at together.
+/// Number of runs of a correlation id that are read together.
 const PAGE: u32 = 1_000;
 
 /// Documents and events that belong together.
@@ -126,8 +126,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds the runs of a story, and what becomes of them. In a story that has no data beside what is erased they all go; of another one
-    /// those that one of the events caused or that emitted one.
+    /// Finds the runs of a correlation id, and their fate. If it has no data beside the erased, all are erased;
+    /// otherwise those that one of the events caused or that emitted one.
     pub(super) async fn runs_of_story(
         &self,
         namespace: &str,
@@ -177,7 +177,7 @@ impl Engine {
         Ok(match (origin.erased, is_his || !is_shared) {
             (true, _) => None,
             (false, true) => Some((root, Fate::Goes)),
-            // What follows from another event is about that, and what is a step of another run goes or stays with it.
+            // A run that follows from another event belongs to that, and a step of another run goes or stays with it.
             (false, false) if cause.is_some() || origin.parent.is_some() => None,
             (false, false) => Some((run, Fate::Stays)),
         })

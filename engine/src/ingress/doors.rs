@@ -18,7 +18,7 @@ use crate::store::contracts as contract_table;
 use crate::store::sources::{self as table, SourceRow};
 use crate::{Engine, Error};
 
-/// For how long a source and the states of its contracts are answered from memory.
+/// Time for which a source and the states of its contracts are answered from memory.
 pub(super) const REMEMBER: Duration = Duration::from_secs(1);
 /// Number of sources that are kept.
 const MOST: usize = 10_000;

@@ -1,6 +1,7 @@
-//! Receives files: finds their rows while they come, and keeps them in pieces until they are taken in.
+//! Receives files: finds their rows while they arrive, and stores them in pieces until they are
+//! processed.
 //!
-//! Of a file, no more than a piece is in memory. It is recognised when it comes again, and one that does not come whole is forgotten.
+//! No more than a piece of a file is in memory. A repeated file is recognised, and an incomplete one is forgotten.
 
 use backstitch_integration::ingress::{
     FileForm, Form, LONGEST_HEADER, Rejected, Row, Rows, Sender, check_header,
@@ -167,7 +168,8 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// Says that a file has come whole. Its rows are taken in from then on, unless it came before.
+    /// Notes that a file has arrived completely. Its rows are processed from then on, unless it was
+    /// sent before.
     ///
     /// # Errors
     /// As [`Engine::receive`].

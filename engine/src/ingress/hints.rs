@@ -15,7 +15,7 @@ use crate::{Engine, Error};
 /// The kind of the cursor of the list.
 const CURSOR: char = 'k';
 
-/// A hint as it is kept with its document.
+/// A hint as it is stored with its document.
 #[derive(Debug, Default, Deserialize)]
 struct Kept {
     kind: String,
@@ -37,7 +37,7 @@ pub struct HintQuery {
 }
 
 impl Engine {
-    /// Lists hints with a value, the newest first. It is brought into its one spelling before it is looked for.
+    /// Lists hints with a value, the newest first. The value is normalized before the search.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours, or kind or value are missing.

@@ -1,7 +1,7 @@
-//! Takes in the rows of files, a piece at a time, in turn between namespaces.
+//! Processes the rows of files, a piece at a time, in turn between namespaces.
 //!
-//! The id of a row's document is made of the import and the number of the row: whoever dies, the row is found again by it and is counted
-//! once, with the piece that it came in.
+//! The id of a row's document is derived from the import and the number of the row: after the death of a node, the row is
+//! found again by it and is counted once, with its piece.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use crate::store::imports::{self as table, ImportRow, Piece, Tally};
 use crate::store::intake::verdicts;
 use crate::{Engine, Error};
 
-/// Namespaces whose files a node works on at once.
+/// Number of namespaces whose files a node works on concurrently.
 const AT_ONCE: i64 = 4;
-/// For how long a node has an import to itself.
+/// Time for which a node has an import to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(60);
 /// Delay before the next try of an import whose rows could not be processed: because too much was waiting, or for
 /// another reason.
 const AGAIN: (Span, Span) = (Span::secs(1), Span::secs(10));
-/// For how long nothing may come of a file before it is forgotten.
+/// Time without new data after which a file is forgotten.
 const SILENT_FOR: Duration = Duration::from_secs(600);
 
-/// Takes in rows of files until none is due. Answers how many were looked at.
+/// Processes rows of files until none is due. Returns their number.
 pub(crate) async fn import(node: &Arc<Node>) -> Result<usize, Error> {
     let engine = Engine::for_background(node);
     let mut connection = node.database.keepers.acquire().await?;
@@ -70,7 +70,8 @@ pub(crate) async fn import(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(looked)
 }
 
-/// Says why the rows of an import could not be taken in, and when they are tried again.
+/// Records the reason for which the rows of an import could not be processed, and the time of the
+/// next try.
 async fn put_off(node: &Node, row: &ImportRow, error: &Error) -> Result<(), Error> {
     tracing::warn!(import = %row.id, error = error.for_log(), "rows of a file are taken in later");
     let (soon, later) = AGAIN;
@@ -85,7 +86,7 @@ async fn put_off(node: &Node, row: &ImportRow, error: &Error) -> Result<(), Erro
 }
 
 impl Engine {
-    /// Takes in the rows of the next piece of an import. Returns how many there are.
+    /// Processes the rows of the next piece of an import. Returns their number.
     async fn take_piece(&self, row: &ImportRow) -> Result<usize, Error> {
         let node = self.node();
         let found = self.open_source(&row.namespace, &row.source).await?;
@@ -97,7 +98,7 @@ impl Engine {
         let mut connection = node.database.reader(&row.namespace).await?;
         let piece = table::next(&mut connection, row.id).await?;
         drop(connection);
-        // Cancelled meanwhile.
+        // It was cancelled in between.
         let Some(Piece { number, first_row, body }) = piece else { return Ok(0) };
         let mut tally = Tally::default();
         let count = self.take_rows(&open, row, (first_row, body), &mut tally).await?;

@@ -86,7 +86,7 @@ impl Engine {
         Ok(page(rows.collect(), limit, place))
     }
 
-    /// Ends an import. Rows that were taken in stay, the others are forgotten.
+    /// Ends an import. Accepted rows stay, the others are forgotten.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Conflict`] `import_ended`.

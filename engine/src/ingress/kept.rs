@@ -97,7 +97,7 @@ pub(super) fn hints(hints: &Hints) -> Option<String> {
     (!hints.captured.is_empty()).then(|| serde_json::to_string(&hints.captured).unwrap_or_default())
 }
 
-/// A document that is there already, as it is processed again.
+/// An existing document that is processed again.
 pub(super) fn again(
     open: &OpenSource,
     arrival: &Arrival,

@@ -11,7 +11,7 @@ use crate::log::EventQuery;
 use crate::store::intake as table;
 use crate::{Engine, Error, RunFilter};
 
-/// The most events and runs of a story that are looked at, each.
+/// Largest number of events, and of runs, of a correlation id that are read.
 const STORY: u32 = 1_000;
 
 impl Engine {

@@ -21,7 +21,7 @@ use crate::{Engine, Error};
 pub const MOST_CONFLICTS: i64 = 10_000;
 /// The kinds of the cursors of the lists: of links, and of conflicts.
 const CURSORS: (char, char) = ('l', 'o');
-/// Times that a link is made again because others made one meanwhile.
+/// Number of times that a link is tried again because others made one in between.
 const TRIES: usize = 10;
 
 fn unknown(system: &str, external_id: &str) -> Error {
@@ -39,7 +39,7 @@ fn unknown_conflict(id: Uuid) -> Error {
     }
 }
 
-/// Notes an act on an entity. The id is not told, which may have to be erased.
+/// Records an act on an entity. The id is left out, because it may have to be erased.
 async fn note(
     connection: &mut PgConnection,
     (namespace, stream): (&str, &str),
@@ -192,7 +192,7 @@ impl Engine {
         }))
     }
 
-    /// Says to whom an id belongs that two entities claim. Said again, it is answered the same.
+    /// Decides to whom an id belongs that two entities claim. A repeat gets the same answer.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Conflict`] `link_conflict_resolved` when somebody else has

@@ -109,7 +109,7 @@ pub(super) fn map(
     }
 }
 
-/// A mapping that failed, of a document of which so many events were made.
+/// Returns a failed mapping, of a document of which so many events were made.
 pub(super) fn failed(edge: &EdgeName, failures: Option<String>, count: i32) -> Mapping {
     Mapping {
         state: "failed",
@@ -141,7 +141,7 @@ fn rejected(failures: &[Failure]) -> Rejected {
 
 fn made(to: Target, mapped: &Mapped) -> Made {
     let op = match (&mapped.stream, mapped.op) {
-        // A source that says nothing of what happened sends the entity as it is.
+        // A source that does not name the operation sends the entity as it is.
         (Some(_), None) => Some(Op::Snapshot),
         (Some(_), op) => op,
         (None, _) => None,

@@ -1,8 +1,9 @@
-//! Ingress: sources send documents, which are verified, held to their contracts, and become events of the log.
+//! Ingress: sources send documents, which are verified, checked against their contracts, and become events of
+//! the log.
 //!
-//! `sources` is their configuration. `doors` keeps what a door needs to know of them, `take` takes documents in by the rules of
-//! `backstitch-integration`, `reads` shows what came in, and `again`, `remap` and `reprocess` process documents once more. `files` receives files, and
-//! `import` takes in their rows.
+//! `sources` is their configuration. `doors` keeps the part of it that a door needs, `take` takes in documents by the rules
+//! of `backstitch-integration`, `reads` shows stored documents, and `again`, `remap` and `reprocess` process documents once
+//! more. `files` receives files, and `import` processes their rows.
 
 mod again;
 mod arrival;
@@ -99,7 +100,7 @@ fn document_of(spec: &SourceSpec) -> Result<SourceDocument, Error> {
     })
 }
 
-/// A refusal of a source for what stands at `at` in the request.
+/// Returns the refusal of a source for the value at `at` in the request.
 fn refused(mut violations: Vec<Violation>, at: &str) -> Error {
     violations.iter_mut().for_each(|one| one.pointer.insert_str(0, at));
     Error::Invalid { code: "invalid_source", violations }

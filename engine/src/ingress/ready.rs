@@ -170,7 +170,7 @@ pub(super) fn reused() -> Rejected {
     }
 }
 
-/// The answer for a record that nothing is wrong with in a batch of which another was refused.
+/// Returns the result for a valid record in a batch of which another was refused.
 pub(super) fn held_back() -> Taken {
     Taken::Refused(RefusedIntake {
         status: status_of(ErrorKind::Invalid),

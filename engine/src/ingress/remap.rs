@@ -74,7 +74,7 @@ impl Engine {
         draft.expect(version);
         match self.append_events(open.namespace(), vec![draft]).await {
             Ok(_) => Ok(Again::Changed),
-            // Somebody else has mapped it meanwhile, by another transform, or another document of its entity.
+            // Another node has mapped it in between, by another transform, or another document of its entity.
             Err(Error::Conflict { code: "event_id_reused", .. } | Error::StreamVersion { .. }) => {
                 Err(Error::Busy)
             }
@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// Writes what became of a document that became no event, unless it is as before.
+    /// Writes the result of a document that became no event, unless it is unchanged.
     async fn settle(
         &self,
         open: &OpenSource,

@@ -16,16 +16,16 @@ use crate::store::intake::IntakeRow;
 use crate::store::reprocesses::{self as table, Counts, ReprocessRow};
 use crate::{Engine, Error};
 
-/// Namespaces whose documents a node processes at once.
+/// Number of namespaces whose documents a node processes concurrently.
 const AT_ONCE: i64 = 4;
 /// The most documents of a page, and bytes beyond which none is added.
 const PAGE: (i64, i64) = (100, 4 << 20);
-/// For how long a node has one to itself.
+/// Time for which a node has one to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(60);
 /// Delay before it goes on after too much was waiting, or the database failed.
 const AGAIN: Span = Span::secs(1);
 
-/// Processes documents until none is due. Answers how many were looked at.
+/// Processes documents until none is due. Returns their number.
 pub(crate) async fn reprocess(node: &Arc<Node>) -> Result<usize, Error> {
     let engine = Engine::for_background(node);
     let mut looked = 0;
@@ -59,7 +59,7 @@ pub(crate) async fn reprocess(node: &Arc<Node>) -> Result<usize, Error> {
 }
 
 impl Engine {
-    /// Processes the next documents. Returns how many there are.
+    /// Processes the next documents. Returns their number.
     async fn next_page(&self, row: &ReprocessRow) -> Result<usize, Error> {
         let node = self.node();
         let asked: NewReprocess = serde_json::from_str(&row.asked)
@@ -88,7 +88,7 @@ impl Engine {
                 Err(error @ (Error::Busy | Error::Store(_) | Error::Quota { .. })) => {
                     return Err(error);
                 }
-                // Its source or its contract is gone or damaged.
+                // Its source or its contract does not exist any more, or is damaged.
                 Err(error) => {
                     tracing::debug!(intake = %intake.id, error = error.for_log(), "a document cannot be processed again");
                     &mut counts.failed

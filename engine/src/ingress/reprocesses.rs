@@ -21,7 +21,7 @@ use crate::{Engine, Error};
 
 /// Those of a namespace that are at work.
 pub const MOST_REPROCESSES: i64 = 10;
-/// Documents that cannot be mapped that are looked at for their reasons, and the most reasons.
+/// Number of unmapped documents whose reasons are read, and largest number of reasons.
 const PROBLEMS: (i64, i64) = (10_000, 100);
 /// The kind of the cursor of the list.
 const CURSOR: char = 'd';
@@ -72,7 +72,7 @@ impl Engine {
             by,
             detail: Some(asked),
         };
-        // What was mended a moment ago counts, also at other nodes.
+        // A correction of a moment ago counts, also one at another node.
         let due_at = now.after(REMEMBER.into());
         let mut connection = node.database.actor(namespace).await?;
         let mut transaction = connection.begin().await?;
@@ -116,7 +116,7 @@ impl Engine {
         Ok(page(views, limit, |last: &ReprocessView| Cursor::of(CURSOR, &last.id.to_string())))
     }
 
-    /// Stops a reprocessing. What was written stays.
+    /// Stops a reprocessing. Written events stay.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Conflict`] `reprocess_ended`.
@@ -144,7 +144,8 @@ impl Engine {
         self.reprocess(namespace, id).await
     }
 
-    /// Tells why documents cannot be mapped, the most frequent reasons first. What was mended since is not among them.
+    /// Lists the reasons for which documents cannot be mapped, the most frequent first. Corrected reasons are left
+    /// out.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -163,7 +164,7 @@ impl Engine {
     }
 }
 
-/// A failure as it is kept with its document.
+/// A failure as it is stored with its document.
 #[derive(Debug, Default, Deserialize)]
 struct Kept {
     #[serde(default)]

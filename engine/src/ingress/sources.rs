@@ -18,7 +18,7 @@ use crate::{Engine, Error};
 
 /// The kind of the cursor of the list.
 const CURSOR: char = 'v';
-/// Times that a change is made again because others changed the source meanwhile.
+/// Number of times that a change is tried again because others changed the source in between.
 const TRIES: usize = 10;
 /// The longest that a secret is good beside the next one.
 const LONGEST_OVERLAP: Span = Span(30 * 86_400_000);
@@ -161,7 +161,7 @@ impl Engine {
         Err(Error::Busy)
     }
 
-    /// Deletes a source. What it has sent stays.
+    /// Deletes a source. Its documents stay.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -255,7 +255,7 @@ impl Engine {
     }
 }
 
-/// A change of a source, as the audit tells it.
+/// Returns a change of a source for the audit.
 struct Change<'a> {
     namespace: &'a str,
     by: &'a By,
@@ -282,7 +282,7 @@ fn is_only(secrets: &[SecretRow], secret: &str, now: Time) -> bool {
     all.next().is_some_and(|first| first.secret == secret) && all.next().is_none()
 }
 
-/// Prints a spec as it is kept.
+/// Prints a spec in its stored form.
 fn text_of(spec: &SourceSpec) -> Result<String, Error> {
     let text = serde_json::to_string(spec).map_err(|error| Error::Bug(error.to_string()))?;
     if text.len() <= LARGEST_SPEC {

@@ -75,7 +75,8 @@ impl Engine {
         self.on_documents(open, arrival, read).await
     }
 
-    /// Takes in the records of a batch, each for itself, or if `atomic` all or none: then nothing is appended when one is refused.
+    /// Takes in the records of a batch, each by itself, or if `atomic` all or none: then nothing is appended if one is
+    /// refused.
     ///
     /// # Errors
     /// [`Error::Busy`]; [`Error::Store`]: whether they were taken in is not known, and they may be sent again.
@@ -187,7 +188,7 @@ impl Engine {
             }
             Way::AllOrNone => match self.append_together(open, records).await {
                 Ok(appended) => appended,
-                // Which one it was stands in the message.
+                // The message names it.
                 Err(Error::Conflict { code: "event_id_reused", message }) => {
                     return Ok(all_refused(answers.len(), &message));
                 }
@@ -326,7 +327,7 @@ impl BatchRead {
     }
 }
 
-/// A document whose events were to be appended, and what became of the first.
+/// A document whose events were to be appended, and the result of the first.
 type Appended = (Option<NewIntake>, Result<EventReceipt, Error>);
 
 /// The receipt at a place.
@@ -342,11 +343,11 @@ fn first(mut receipts: Vec<EventReceipt>, place: usize) -> Result<EventReceipt, 
 pub(super) enum Way {
     /// It has one.
     ByItself,
-    /// Each is taken or refused for itself.
+    /// Each is accepted or refused by itself.
     OneByOne,
     /// All are taken, or none.
     AllOrNone,
-    /// They are rows of a file, each taken or refused for itself.
+    /// They are rows of a file, each accepted or refused by itself.
     File,
 }
 

@@ -10,10 +10,10 @@ use crate::incidents;
 use crate::node::Node;
 use crate::{Error, edits, reads, signals};
 
-/// The largest run, in folded events, that is copied to ask the rules; of larger ones only what is known at a glance is told.
+/// The largest run, in folded events, that is copied for a trial decision; for larger ones only simple checks are made.
 const MOST_EVENTS: u64 = 50_000;
 
-/// Marks an item for which the verb of a job would be refused as its run stands.
+/// Marks an item for which the verb of a job would be refused in the present state of its run.
 pub(super) async fn foresee(
     node: &Arc<Node>,
     namespace: &str,

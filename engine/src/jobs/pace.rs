@@ -6,8 +6,7 @@ use backstitch_saga::Time;
 /// Time that an act may be late and still count as made in time. It makes up for a sleep that took a little longer, and
 /// is the most that ever comes in a clump.
 const SLACK_US: i64 = 10_000;
-/// By how much acts lie further apart than the rate asks for, in thousandths: with the slack there are still no more than
-/// the rate in any second.
+/// Additional spacing of acts, in thousandths: with the slack there are still no more than the rate in any second.
 const APART: f64 = 1_040.0;
 
 /// The times at which a job may act.
@@ -64,7 +63,7 @@ mod tests {
         }
     }
 
-    /// Acts for a minute. Now and then a node stalls, and now and then another takes over with what stands in the table.
+    /// Acts for a minute. Sometimes a node stalls, and sometimes another takes over with the values of the table.
     fn acts(rate: f64, seed: u64, stalls: u64) -> Vec<i64> {
         let mut chance = Chance(seed);
         let (mut pace, mut now) = (Pace::new(rate, Time(0)), 0);

@@ -1,8 +1,8 @@
-//! The chore that works on jobs: claims those that are due, acts on the next of each as fast as its rate allows, and
-//! writes what became of them.
+//! The background task for jobs: claims those that are due, acts on the next items of each as fast as its rate
+//! allows, and records the results.
 //!
-//! A node that dies in between leaves some acted on and not written. Whoever claims the job next acts on them again,
-//! by the same name and for the same reason, and the rules do that once.
+//! A node that dies in between leaves acts without a recorded result. The node that claims the job next repeats them, by the
+//! same name and for the same reason, and the rules execute them once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,9 +30,9 @@ use crate::{Error, reads};
 
 /// Number of jobs that a node works on in one pass.
 const JOBS: i64 = 8;
-/// For how long a job is a node's, while the node lives. What it does in one look takes far less.
+/// Time for which a job belongs to a node, while the node lives. One pass takes far less.
 const LEASE: Span = Span::secs(15);
-/// For how long one look acts. A job is not due for another node before that, should this one die.
+/// Time that one pass acts. A job is not due for another node before that, should this one die.
 const LOOK: Span = Span::millis(250);
 /// Largest number of items in one pass.
 const SLICE: u64 = 500;
@@ -44,7 +44,7 @@ const PROVE_EVERY: Span = Span::millis(300);
 /// A ratio is judged from so many on.
 const ENOUGH: u64 = 10;
 
-/// Works on the jobs that are due, once. Answers how many were acted on.
+/// Works on the jobs that are due, once. Returns the number of items acted on.
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(look(node).await?.0)
 }
@@ -73,9 +73,9 @@ struct Slice {
     pace: Pace,
 }
 
-/// One look at the jobs that are due: says what each does next, acts on these side by side, and writes what became of them.
-/// Namespaces take turns, and a job that fails keeps no other back. Returns how many were acted on, and when the first is
-/// due again, if that is soon.
+/// Makes one pass over the jobs that are due: determines the next step of each, acts on these concurrently, and records
+/// the results. Namespaces take turns, and a job that fails delays no other. Returns the number of items acted on, and
+/// the time when the first is due again, if that is soon.
 async fn look(node: &Arc<Node>) -> Result<(usize, Option<Time>), Error> {
     let claimed = claim(node).await?;
     let now = node.clock.now();
@@ -154,7 +154,7 @@ async fn next_of_claimed(
         .map(|()| None)?)
 }
 
-/// Writes what became of a slice. Returns when the job is due again, if that is soon.
+/// Records the results of a slice. Returns the time when the job is due again, if that is soon.
 async fn write_down(
     node: &Node,
     connection: &mut PgConnection,
@@ -362,7 +362,7 @@ async fn act_on(
     acted_at: Time,
 ) -> Option<ItemResult> {
     let asked = &job.view.asked;
-    // The job stands in the reason, so that an act of one job is never taken for that of another.
+    // The reason names the job, so that an act of one job is never taken for that of another.
     let reason = format!("{} (job {})", asked.reason, job.view.id);
     let by = By { actor: job.view.actor.as_str().into(), reason };
     let done = match (what(asked), item.incident) {

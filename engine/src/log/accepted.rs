@@ -51,7 +51,7 @@ impl EventDraft {
         };
         let mut draft =
             EventDraft::of_envelope(envelope, named, body, None).map_err(|one| vec![one])?;
-        // What came in once becomes one event, however often it is processed.
+        // A document becomes one event, however often it is processed.
         let id = accepted.dedupe_key.clone().unwrap_or_else(|| intake.id.to_string());
         draft.draft.key = Some((format!("{DOOR}{source}"), id));
         draft.draft.digest = accepted.digest;

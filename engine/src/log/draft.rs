@@ -15,7 +15,7 @@ use crate::store::intake::NewIntake;
 
 /// The attribute of a CloudEvent that names the version its stream must have before it.
 const EXPECTED_VERSION: &str = "expectedversion";
-/// Bytes of an event beside its data, at most: those of its attributes, all of which are bounded.
+/// Largest size of an event beside its data, in bytes: its attributes, all of which are bounded.
 const ATTRIBUTES: usize = 256 * 1024;
 
 /// An event that was read, and is not appended yet.
@@ -203,7 +203,7 @@ impl EventDraft {
             .map_err(|found| below("/data", vec![found]).collect())
     }
 
-    /// About how many bytes it has.
+    /// Returns its approximate size in bytes.
     pub(super) fn bytes(&self) -> usize {
         let raw = self.intake.as_ref().and_then(|intake| intake.raw.as_ref()).map_or(0, Vec::len);
         self.body.text().len() + raw + 512

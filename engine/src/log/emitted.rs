@@ -1,7 +1,8 @@
-//! Takes what runs emitted to the log.
+//! Appends events that runs emitted to the log.
 //!
-//! The events of a record stand in a queue with it. They are appended as others are, under a key made of the run, the record and
-//! the place in it, and go from the queue then. Whoever dies in between leaves them there, and they are found by their keys.
+//! The events of a record are written to a queue together with it. They are appended like others, under a key made of the run,
+//! the record and the place in it, and then deleted from the queue. If a node dies in between, they stay in the queue, and the
+//! appended ones are found by their keys.
 
 use std::sync::Arc;
 
@@ -30,11 +31,11 @@ const EMIT_ERROR: &str = "emit_error";
 pub(crate) async fn serve(node: Arc<Node>) {
     let every = node.options.tuning.log_every;
     loop {
-        // Rung or not, what waits is looked for.
+        // Woken or not, it looks for waiting events.
         let _ = tokio::time::timeout(every, node.log.emitted.notified()).await;
         match once(&node, BackgroundTask::Emit).await {
             Ok(0) => {}
-            // What is emitted all the time is taken together.
+            // A constant flow of events is taken together.
             Ok(_) => tokio::time::sleep(super::BREATH).await,
             Err(error) => {
                 tracing::warn!(%error, "taking what runs emitted to the log failed and is tried again");
@@ -44,7 +45,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// Takes all events that were emitted, side by side between namespaces. Returns how many.
+/// Takes all emitted events, concurrently for namespaces. Returns their number.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     let (mut taken, mut before) = (0, 0);
     let mut after = String::new();
@@ -100,7 +101,8 @@ pub(crate) fn key_source() -> String {
     format!("{DOOR}run")
 }
 
-/// Takes the first events of a namespace, in the order in which they were emitted. Returns how many, and the last of them.
+/// Takes the first events of a namespace, in the order in which they were emitted. Returns their number, and the last
+/// of them.
 async fn take_of(node: &Arc<Node>, namespace: &Arc<str>) -> Result<(usize, Option<i64>), Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let rows = table::first_emitted(&mut connection, namespace, AT_ONCE).await?;
@@ -113,14 +115,14 @@ async fn take_of(node: &Arc<Node>, namespace: &Arc<str>) -> Result<(usize, Optio
                 drafts.push(draft);
                 ids.push(row.id);
             }
-            // It stays, and is told, and keeps no other back.
+            // It stays, is reported, and delays no other.
             Err(error) => node.log.tell_of_damage(row.id, &error),
         }
     }
     match append(node, namespace, drafts).await {
         Ok(()) => {}
         Err(error) if !is_refusal(&error) => return Err(error),
-        // One of them cannot be as it was to be: each by itself, in order.
+        // One of them cannot be appended as it is: each is tried separately, in order.
         Err(_) => {
             for row in rows.iter().filter(|row| ids.contains(&row.id)) {
                 one(node, namespace, row).await?;

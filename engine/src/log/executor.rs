@@ -118,7 +118,8 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// The executor, and the one to which it hands what has to wait for the transactions of others.
+    /// The executor, and the one to which it passes requests that wait for the transactions of
+    /// others.
     pub(crate) fn pair(node: &Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> [Executor; 2] {
         let (apart, outlet) = mpsc::unbounded_channel();
         let new = |inbox, patience, apart| Executor {
@@ -134,12 +135,13 @@ impl Executor {
         [new(inbox, short, Some(apart)), new(outlet, long, None)]
     }
 
-    /// Works until nobody can ask any more.
+    /// Works until nobody can send any more.
     pub(crate) async fn run(mut self) {
         loop {
             if self.waiting.turns.is_empty() {
                 for done in self.drains.drain(..) {
-                    // Whoever does not wait any more need not know; who is gone has nothing left to do.
+                    // A caller that has given up need not know; one that has ended has nothing left to
+                    // do.
                     match &self.apart {
                         Some(apart) => drop(apart.send(Message::Drain(done))),
                         None => drop(done.send(())),
@@ -198,8 +200,8 @@ impl Executor {
         asks
     }
 
-    /// Answers requests that the database failed. What it refuses together is tried one by one; who has to wait for others
-    /// alone waits apart.
+    /// Answers requests that the database failed. A batch that it refuses is tried one by one; requests that wait for
+    /// others wait apart.
     fn failed(&self, asks: Vec<Ask>, trouble: &StoreError) -> Vec<Ask> {
         match (trouble, &self.apart) {
             (StoreError::Rejected(_) | StoreError::Retryable(_), _) if asks.len() > 1 => {
@@ -207,7 +209,7 @@ impl Executor {
             }
             (StoreError::Retryable(_), Some(apart)) => {
                 for ask in asks {
-                    // An executor that is gone drops the request, and whoever asked is told that it failed.
+                    // An executor that has ended drops the request, and the caller gets an error.
                     let _ = apart.send(Message::Append(ask));
                 }
                 return Vec::new();
@@ -277,8 +279,8 @@ impl Executor {
         }
     }
 
-    /// Writes rows, and finds out what became of them when the answer is lost. The same rows are sent again: if they stand
-    /// there already, or come to stand there because their statement still runs somewhere, their keys refuse them.
+    /// Writes rows, and determines the result if the answer is lost. The same rows are sent again: if they exist
+    /// already, or are inserted because their statement still runs somewhere, their keys refuse them.
     async fn write(&mut self, rows: &Append) -> Result<Written, StoreError> {
         let Some(batch) = rows.first_batch() else { return Ok(Written::Done) };
         let until = Instant::now() + self.node.options.tuning.resolve_for;
@@ -342,7 +344,7 @@ impl Executor {
 }
 
 fn answer(ask: Ask, told: Result<Vec<EventReceipt>, Error>) {
-    // Whoever does not wait any more asks again and is told the same.
+    // A caller that has given up asks again and gets the same result.
     let _ = ask.answer.send(told);
 }
 

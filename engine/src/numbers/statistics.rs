@@ -11,7 +11,7 @@ use crate::Error;
 use crate::node::Node;
 use crate::store::statistics::{self, Counts};
 
-/// For how long a count is good.
+/// Time for which a count is valid.
 const FRESH: Duration = Duration::from_secs(5);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 10;

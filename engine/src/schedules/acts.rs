@@ -24,7 +24,7 @@ use crate::{Engine, Error};
 const TRIES: usize = 20;
 /// The most instants of one backfill.
 pub(crate) const MOST_BACKFILLED: u32 = 10_000;
-/// The most backfills of one schedule at once.
+/// Largest number of concurrent backfills of one schedule.
 pub(crate) const BACKFILLS: usize = 10;
 /// Number of instants of a backfill that are shown.
 const SHOWN: usize = 100;
@@ -232,8 +232,8 @@ fn respecify(row: &mut ScheduleRow, spec: &ScheduleSpec, now: Time) -> Vec<Told>
     told
 }
 
-/// Changes a schedule as `change` does, which answers what goes into its history, and has it looked at soon. Nothing is
-/// written when `change` answers nothing.
+/// Changes a schedule by `change`, which returns the entry of its history, and has it checked soon. Nothing is written
+/// if `change` returns nothing.
 async fn change(
     node: &Node,
     namespace: &str,

@@ -19,7 +19,7 @@ const SCHEDULE: &str = SCHEDULE_LABELS[0];
 const SCHEDULED_FOR: &str = SCHEDULE_LABELS[1];
 /// The most labels that a schedule gives its runs, beside these two.
 pub(crate) const LABEL_LIMIT: usize = 30;
-/// The most starts that jitter may put off at once.
+/// Largest number of starts that jitter may put off at the same time.
 const PUT_OFF_LIMIT: usize = 100;
 /// The most starts that may wait in a queue.
 pub(crate) const QUEUE_LIMIT: u32 = 100;
@@ -81,7 +81,7 @@ fn check_numbers(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     }
 }
 
-/// Each instant is put off for itself, so that only so many may fall within the jitter.
+/// Each instant is put off separately, so that only so many may fall within the jitter.
 fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut Vec<Violation>) {
     if spec.jitter.0 > 0 && most_put_off(spec, calendar, now, PUT_OFF_LIMIT) > PUT_OFF_LIMIT {
         let message = format!(
@@ -170,7 +170,7 @@ pub(super) fn request(
     })
 }
 
-/// The input with the instant as its first member; every other byte stays as it is.
+/// Returns the input with the instant as its first member; every other byte is unchanged.
 fn with_instant(input: &Payload, member: &str, instant: Time) -> Result<Payload, Violation> {
     let wrong = |code, message: String| Violation::new("/instant_as", code, message);
     if input.is_envelope() {

@@ -1,10 +1,11 @@
-//! Makes the starts of schedules. What a turn decides is written first, and carried out then; both may be done by any node,
-//! at once or again, and come to the same:
+//! Makes the starts of schedules. The decisions of a turn are written first, and then carried out; any node may do both,
+//! concurrently or repeatedly, with the same result:
 //!
-//! - Two that take a turn at once meet at the revision of the row: one goes on, the other reads again.
-//! - Who dies before the write has changed nothing. Who dies after it leaves starts that are *going*; the schedule is due
-//!   again in a few seconds, and whoever takes it makes them under the same keys, so that there is one run for each.
-//! - The end of a start goes into the row and into the history in one statement.
+//! - Two nodes that take a turn concurrently conflict at the revision of the row: one goes on, the other reads again.
+//! - A node that dies before the write has changed nothing. One that dies after it leaves starts that are *going*; the
+//!   schedule is due again in a few seconds, and the next node makes them under the same keys, so that there is one run
+//!   for each.
+//! - The end of a start is written to the row and to the history in one statement.
 
 use backstitch_saga::protocol::{StartOrigin, StartOutcome};
 use backstitch_saga::{By, Command, RunId, Span, Time, Timestamp};
@@ -22,7 +23,7 @@ use crate::store::runs;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Error, start};
 
-/// For how long a node that took a schedule is left alone with it.
+/// Time for which a node that took a schedule has it to itself.
 pub(super) const TAKEN_FOR: Span = Span::secs(5);
 /// Number of schedules that are taken together.
 const TAKEN: i64 = 64;
@@ -31,7 +32,8 @@ const SIDE_BY_SIDE: usize = 8;
 /// Number of rounds of a schedule in a row before others have their turn.
 const ROUNDS: usize = 50;
 
-/// Does what schedules have due, in turns between namespaces. Returns how many runs were started.
+/// Makes the starts of schedules that are due, in turns between namespaces. Returns the number of
+/// started runs.
 pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
     let (mut started, mut seen, mut before) = (0, 0, 0);
     let mut after = String::new();
@@ -58,7 +60,7 @@ pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
         }
         after = match found.last {
             Some(last) => last,
-            // Nothing is left when all namespaces were asked in vain.
+            // Nothing is left when all namespaces had none.
             None if seen == before => return Ok(started),
             None => {
                 before = seen;
@@ -75,7 +77,7 @@ fn is_started(told: &Told) -> bool {
 /// Does what one schedule has to do now. Answers what was written into its history.
 pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>, Error> {
     let mut written = Vec::new();
-    // What starts came to, not written yet.
+    // Results of starts that are not written yet.
     let mut told = Vec::new();
     let mut failed = false;
     for _ in 0..ROUNDS {
@@ -104,8 +106,8 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
             (false, true) => Some(now.after(POLL)),
             (false, false) => turn.due,
         };
-        // What stands there already is not written again: of two nodes that make the same starts one could otherwise
-        // always be ahead of the other's result.
+        // Existing entries are not written again: of two nodes that make the same starts one could otherwise always
+        // be ahead of the other's result.
         let stands =
             works && told.is_empty() && before.ok() == serde_json::to_string(&row.state).ok();
         if !stands {
@@ -234,8 +236,8 @@ async fn started_elsewhere(
     Ok(run_keys::elsewhere(&mut connection, &row.namespace, &starts).await?)
 }
 
-/// Fixes the version that starts are made with, before they are written down as going: asked for again they are the same,
-/// whatever was registered meanwhile. Without one they are refused when they are made.
+/// Fixes the version that starts are made with, before they are recorded as going: repeated, they are the same,
+/// whatever was registered in between. Without a version they are refused when they are made.
 async fn fix_version(node: &Node, row: &mut ScheduleRow) {
     if row.spec.version.is_some() || !row.state.needs_version() {
         return;

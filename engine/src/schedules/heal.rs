@@ -11,16 +11,16 @@ use crate::Error;
 use crate::node::Node;
 use crate::store::schedules::{self as table, Place, ScheduleRow};
 
-/// Schedules that are looked at together.
+/// Number of schedules that are checked together.
 const PAGE: i64 = 100;
-/// Lines of the history that are read at once.
+/// Number of lines of the history that are read together.
 const LINES: i64 = 1_000;
 /// Largest number of pages for one schedule.
 const MOST_PAGES: usize = 10;
-/// Damaged schedules after which no more are looked for.
+/// Number of damaged schedules after which no more are searched.
 const MOST_TOLD: usize = 1_000;
 
-/// Looks at the schedules after `after`. Answers how many were set right, and where to go on.
+/// Checks the schedules after `after`. Returns the number of repairs, and where to go on.
 pub(crate) async fn check(
     node: &Node,
     after: Option<&Place>,
@@ -107,7 +107,7 @@ fn is_late(row: &ScheduleRow, calendar: &Calendar, due: Option<Time>, now: Time)
     }
 }
 
-/// Reads in the history which instants that are still to come were started, and which were told as missed.
+/// Reads from the history which future instants were started, and which were recorded as missed.
 pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<Known, Error> {
     let mut known = Known::default();
     let mut before = None;
@@ -131,7 +131,7 @@ pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<K
             return Ok(known);
         }
     }
-    // What older lines say is not known.
+    // The content of older lines is unknown.
     known.from = known.started.iter().min().copied().max(forgotten_until(node, row));
     Ok(known)
 }

@@ -164,8 +164,8 @@ impl Calendar {
         local.to_rfc3339_opts(SecondsFormat::Secs, false)
     }
 
-    /// For repeating patterns: the first second after `after` whose local time matches. Between two changes of the clocks
-    /// local time is UTC with a fixed offset, so it is looked for from change to change.
+    /// Returns, for repeating patterns, the first second after `after` whose local time matches. Between two changes of
+    /// the clocks local time is UTC with a fixed offset, so the search goes from change to change.
     fn matching(&self, pattern: &Pattern, after: i64) -> Option<i64> {
         let mut from = after + 1;
         loop {

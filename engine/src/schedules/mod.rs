@@ -1,7 +1,7 @@
-//! Starts of runs by the calendar. `instants` says when a pattern is due (`pattern` reads it, `days` are rules about its
-//! dates), `plan` what a schedule does at a moment; all of them are pure. `check` keeps out what makes no sense, `acts` and `reads` are what is asked of schedules, `fire` makes their starts. A schedule
-//! knows nothing of a run but whether it has ended, and starts it like any caller: under a key. `heal` finds those that would
-//! not be looked at in time.
+//! Starts of runs by the calendar. `instants` computes when a pattern is due (`pattern` reads it, `days` are rules
+//! about its dates), `plan` decides for a schedule at a moment; all of them are pure. `check` refuses invalid
+//! schedules, `acts` and `reads` serve requests, `fire` makes the starts. A schedule knows of a run only whether it has
+//! ended, and starts it like any caller: under a key. `heal` finds schedules that would not be checked in time.
 
 mod acts;
 mod check;

@@ -1,6 +1,6 @@
-//! Reads cron patterns. Each field is checked here, so that an error names what was typed and what is allowed in its place;
-//! the crate `cron` gets plain lists of numbers and finds the local times that match them. What it does not know, days like
-//! `L`, `15W`, `MON#2` and `5L`, becomes a rule about the date (`days`). Pure.
+//! Reads cron patterns. Each field is checked here, so that an error names the text and what is allowed in its place;
+//! the crate `cron` gets plain lists of numbers and finds the local times that match them. Days that it does not know,
+//! like `L`, `15W`, `MON#2` and `5L`, become rules about the date (`days`). Pure.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +82,7 @@ const WEEKDAY: Field = Field {
 };
 
 impl Field {
-    /// Returns the number that a text stands for.
+    /// Returns the number of a text.
     fn number(&self, text: &str) -> Result<u32, String> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let number = text.parse().ok().filter(|number| (self.from..=self.to).contains(number));
@@ -100,7 +100,7 @@ impl Field {
         format!("{name} {}: it must be {from} to {to}{like}", shown(text))
     }
 
-    /// Returns the numbers that one part of a list stands for: `*`, `5`, `1-5`, each with or without a step.
+    /// Returns the numbers of one part of a list: `*`, `5`, `1-5`, each with or without a step.
     fn part(&self, part: &str) -> Result<Vec<u32>, String> {
         let (range, step) = match part.split_once('/') {
             Some((range, step)) => (range, Some(self.step(part, step)?)),
@@ -163,7 +163,7 @@ impl Field {
     }
 }
 
-/// A piece of a pattern as it is shown: numbers as they are, all else in quotes, and cut where it is long.
+/// Formats a piece of a pattern: numbers as they are, all else in quotes, and cut if it is long.
 fn shown(text: &str) -> String {
     if !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.to_owned();

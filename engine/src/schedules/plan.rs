@@ -25,8 +25,8 @@ pub(crate) use set_back::{Known, SetBack};
 
 /// Interval at which a start that waits for a run to end is checked.
 pub(super) const POLL: Span = Span::secs(1);
-/// The most starts that are open at once, beside those that jitter puts off. More than may wait in a queue, so that those
-/// that go leave room.
+/// Largest number of open starts, beside those that jitter puts off. More than may wait in a queue, so that starts in
+/// progress leave room.
 pub(crate) const MOST_OPEN: usize = 200;
 
 /// A schedule with its pattern read.
@@ -244,7 +244,7 @@ impl State {
     fn take_up_backfills(&mut self, plan: &Plan<'_>, now: Time, mut busy: bool) -> bool {
         let mut blocked = false;
         for mut backfill in std::mem::take(&mut self.backfills) {
-            // What was read once is read again.
+            // A stored form can be read again.
             let own = backfill.when.as_ref().and_then(|when| Calendar::read(when).ok());
             let calendar = own.as_ref().unwrap_or(plan.calendar);
             let mut next = calendar.next(backfill.done_until);
@@ -367,7 +367,7 @@ impl State {
         told
     }
 
-    /// Nothing starts by the calendar from now on. Instants that have come stay, to be looked at when it is resumed.
+    /// Stops starts by the calendar from now on. Instants that have come stay, to be processed when it is resumed.
     pub(crate) fn pause(&mut self, plan: Option<&Plan<'_>>, by: &By, now: Time) -> Vec<Told> {
         let mut told = Vec::new();
         if self.paused.is_some() {
@@ -447,7 +447,7 @@ impl State {
         self.waiting.iter().filter_map(|one| Some((one.instant, one.starts_at?)))
     }
 
-    /// Returns the waiting starts, for views. What jitter puts off is still to come.
+    /// Returns the waiting starts, for views, without those that jitter puts off.
     pub(crate) fn waiting(&self) -> Vec<WaitingStart> {
         let come = self.waiting.iter().filter(|one| one.starts_at.is_none());
         let shown = come.map(|one| WaitingStart {

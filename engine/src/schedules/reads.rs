@@ -14,7 +14,7 @@ use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
 
 impl Engine {
-    /// One schedule as it stands.
+    /// Returns one schedule.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -107,7 +107,7 @@ pub(super) fn unknown(name: &str) -> Error {
 fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>, Error> {
     let calendar = calendar(row)?;
     let plan = Plan::of(row, &calendar);
-    // What the jitter puts off is still to come.
+    // Without those that the jitter puts off.
     let put_off = Time(now.0.saturating_sub_unsigned(row.spec.jitter.0));
     let begin = match row.state.paused() {
         Some(_) => now,
@@ -134,7 +134,7 @@ fn next(row: &ScheduleRow, now: Time) -> Result<Option<NextStart>, Error> {
     }
 }
 
-/// A schedule as it is shown.
+/// Returns a schedule for a view.
 pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> {
     let next = next(row, now)?;
     let is_over = next.is_none() && row.state.paused().is_none();

@@ -13,7 +13,7 @@ pub(super) fn is_all(validator: &Validator, document: &Value) -> bool {
     contains_one(document) && validator.iter_errors(document).all(|error| is_about(&error))
 }
 
-/// Returns whether a violation is about a value that is encrypted, or about alternatives that cannot be told apart without one.
+/// Returns whether a violation concerns an encrypted value, or alternatives that cannot be distinguished without one.
 pub(super) fn is_about(error: &ValidationError<'_>) -> bool {
     let at = error.instance();
     let looks_inside = matches!(

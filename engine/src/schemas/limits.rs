@@ -42,7 +42,7 @@ pub(crate) const VIOLATIONS: usize = 100;
 /// The longest message of a violation, in characters.
 pub(crate) const MESSAGE: usize = 300;
 
-/// The most visits of an evaluation that is made at once, by the thread that asks.
+/// Largest number of visits of an evaluation that the calling thread itself makes.
 pub(crate) const VISITS_AT_ONCE: u64 = 2_000;
 /// The deepest such evaluation.
 pub(crate) const DEPTH_AT_ONCE: usize = 128;

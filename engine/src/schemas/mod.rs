@@ -45,12 +45,14 @@ pub(crate) enum Verdict {
     Satisfies,
     /// It does not: where, and why.
     Violates(Vec<Violation>),
-    /// It cannot be told within the bounds, or the schema itself is beyond them. With a stable code.
+    /// It cannot be determined within the bounds, or the schema itself is beyond them. With a stable
+    /// code.
     Unknown(&'static str, Violation),
 }
 
 impl Verdict {
-    /// The verdict as the error of a request whose document stands at `at`; `code` for a document that violates.
+    /// Returns the verdict as the error of a request with the document at `at`; `code` for a document that
+    /// violates.
     pub(crate) fn into_result(self, at: &str, code: &'static str) -> Result<(), Error> {
         match self {
             Verdict::Satisfies => Ok(()),
@@ -89,12 +91,13 @@ impl Default for Schemas {
 }
 
 impl Schemas {
-    /// The schemas of a node whose clients encrypt what stands in documents, or do not.
+    /// Returns the schemas of a node whose clients encrypt values of documents, or do not.
     pub(crate) fn with_envelopes(envelopes: bool) -> Schemas {
         Schemas { envelopes, ..Schemas::default() }
     }
 
-    /// Holds `document`, which stands at `at` in its request, to `schema`. Short work is done at once.
+    /// Checks `document`, which is at `at` in its request, against `schema`. Short work is done
+    /// immediately.
     ///
     /// # Errors
     /// [`Error::Invalid`] with `code` and the violations; `schema_too_costly` when it cannot be told within the bounds,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use backstitch_saga::{Violation, order_numbers};
 use serde_json::{Number, Value};
 
-/// A number of at most so many characters, without an exponent, is held by a double or an integer as it is written.
+/// Number of characters up to which a number without an exponent is exact in a double or an integer.
 const PLAIN: usize = 15;
 /// From here on a double has no place for a fraction.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
@@ -26,7 +26,7 @@ const WORDS: [&str; 5] = ["nimum", "ximum", "multipleOf", "const", "enum"];
 pub(super) struct Numbers {
     /// `true` if it examines any.
     looks: bool,
-    /// Its constants that a double cannot hold, by the bits of the double that stands for them.
+    /// Its constants that a double cannot represent, by the bits of the double in their place.
     constants: HashMap<u64, Box<str>>,
 }
 
@@ -44,7 +44,7 @@ impl Numbers {
         Numbers { looks, constants: constants.collect() }
     }
 
-    /// Finds constants of a schema that cannot be told apart from what is next to them.
+    /// Finds constants of a schema that cannot be distinguished from their neighbours.
     pub(super) fn check(schema: &str) -> Option<Violation> {
         let constants = Numbers::of(schema).constants;
         if constants.is_empty() {
@@ -66,7 +66,7 @@ impl Numbers {
         wrong(format!("{} and {} are closer together than can be told apart", close[0], close[1]))
     }
 
-    /// Reads the text of a schema as it is compiled: each number as the double that is nearest.
+    /// Returns the text of a schema as it is compiled: each number as the nearest double.
     pub(super) fn read_schema(text: &str) -> Result<Value, serde_json::Error> {
         let is_kept = |token: &str| is_plain(token) || is_integer(token);
         if tokens(text).all(|(_, token)| is_kept(token)) {
@@ -93,7 +93,8 @@ impl Numbers {
         Ok((value, moved))
     }
 
-    /// The number that stands for one of a document, noting whether it is another; `None` for one that is taken as it is.
+    /// Returns the number in place of one of a document, noting whether it is another; `None` for one that is taken as
+    /// it is.
     fn stands_for(&self, token: &str, moved: &mut bool) -> Result<Option<Number>, Unread> {
         let double = double(token);
         let constant = self.constants.get(&double.to_bits());
@@ -150,7 +151,7 @@ pub(super) enum Unread {
     TooPrecise(String),
 }
 
-/// Puts numbers where their places stand.
+/// Puts numbers into their places.
 fn put_back(value: &mut Value, numbers: &[Number]) {
     match value {
         Value::String(text) => {
@@ -228,7 +229,7 @@ fn double(token: &str) -> f64 {
     token.parse::<f64>().map_or(0.0, |double| double.clamp(f64::MIN, f64::MAX))
 }
 
-/// The number that a double stands for: where it has room for a fraction, the shortest that it is nearest to.
+/// Returns the number of a double: if it has room for a fraction, the shortest that it is nearest to.
 fn decimal(double: f64) -> String {
     if double.abs() >= WHOLE { format!("{double:.0}") } else { format!("{double:e}") }
 }

@@ -17,7 +17,7 @@ const MAX_NESTING: usize = 50;
 pub(super) struct Pattern {
     /// States of the compiled pattern.
     pub(super) states: u64,
-    /// Places in the pattern that a match can be at, at once.
+    /// Number of places in the pattern that a match can be at, at the same time.
     pub(super) places: u64,
     /// It has look-around, back-references or the like, and is matched by trying and going back.
     pub(super) backtracks: bool,

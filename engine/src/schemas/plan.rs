@@ -1,5 +1,5 @@
-//! The subschemas of a JSON Schema with what each looks at: read before the schema is compiled, to bound what compiling
-//! and evaluating it can cost. An upper bound needs no exactness: where drafts differ, all readings count.
+//! The subschemas of a JSON Schema with what each examines: read before the schema is compiled, to bound the cost of
+//! compiling and evaluating it. An upper bound needs no exactness: if drafts differ, all readings count.
 
 use std::collections::HashMap;
 
@@ -107,7 +107,7 @@ impl Plan {
 struct Reader<'a> {
     root: &'a Value,
     plan: Plan,
-    /// By address: the subschema, and how many it comes to, written out; `None` while it is being read.
+    /// By address: the subschema, and its expanded number of subschemas; `None` while it is being read.
     known: HashMap<*const Value, (usize, Option<u64>)>,
     anchors: HashMap<&'a str, Vec<&'a Value>>,
     patterns: usize,
@@ -159,8 +159,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a subschema. Answers its place in the plan and how many subschemas it comes to, written out; one that is
-    /// being read counts as one.
+    /// Reads a subschema. Returns its place in the plan and its expanded number of subschemas; one that is being read
+    /// counts as one.
     fn read(&mut self, schema: &'a Value, at: &str, depth: usize) -> Result<(usize, u64), Fault> {
         let address: *const Value = schema;
         if let Some((place, expanded)) = self.known.get(&address) {

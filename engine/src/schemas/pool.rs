@@ -1,5 +1,5 @@
-//! Threads of their own for work on JSON Schemas, so that no such work keeps a thread from which requests are answered.
-//! A namespace has one place at a time; whoever comes later waits, and not for ever.
+//! Separate threads for work on JSON Schemas, so that no such work occupies a thread that serves requests. A namespace
+//! has one place at a time; later requests wait, with a time limit.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,7 +92,7 @@ impl Pool {
         let place = Arc::clone(&waits.0);
         let job = move || {
             let result = catch_unwind(AssertUnwindSafe(work)).ok();
-            // The places are kept until here, also when nobody waits for the result any more.
+            // The places are kept until here, even if nobody waits for the result any more.
             drop((places, place));
             let _ = done.send(result);
         };

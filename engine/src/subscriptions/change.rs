@@ -23,7 +23,7 @@ use crate::{Engine, Error};
 
 /// The kind of the cursor of the list.
 const CURSOR: char = 'u';
-/// Times that a change is made again because others changed the subscription meanwhile.
+/// Number of times that a change is tried again because others changed the subscription in between.
 const TRIES: usize = 10;
 
 fn unknown(name: &str) -> Error {
@@ -97,7 +97,8 @@ impl Change<'_> {
 }
 
 impl Engine {
-    /// Creates a subscription, or changes what it does; where it stands it stays. Returns whether it was created.
+    /// Creates a subscription, or changes its configuration; it keeps its position. Returns whether it was
+    /// created.
     ///
     /// # Errors
     /// [`Error::Invalid`] `invalid_subscription`; [`Error::Quota`]; [`Error::Busy`].

@@ -20,11 +20,11 @@ use crate::store::log::{self, LogFilter};
 use crate::store::subscriptions::{self as table, Progress, Stop, SubscriptionRow};
 use crate::{Error, StartedRun, start};
 
-/// Subscriptions that a node works on at once.
+/// Number of subscriptions that a node works on concurrently.
 const AT_ONCE: i64 = 8;
-/// Bytes of events that are dealt with at once, roughly.
+/// Approximate size of the events that are processed together, in bytes.
 const BYTES: i64 = 1024 * 1024;
-/// For how long a node has a subscription to itself.
+/// Time for which a node has a subscription to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(20);
 /// Delay before a refused start is retried.
 const REFUSED_FOR: Span = Span::secs(10);
@@ -36,7 +36,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     let every = node.options.tuning.log_every;
     let mut numbered = node.log.subscribe();
     loop {
-        // Moved or not, what is due is looked for.
+        // Changed or not, it looks for what is due.
         let _ = tokio::time::timeout(every, numbered.changed()).await;
         if let Err(error) = once(&node, BackgroundTask::Dispatch).await {
             tracing::warn!(%error, "starting runs for events failed and is tried again");
@@ -45,7 +45,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// Deals with the events that are due in all subscriptions. Returns how many started runs.
+/// Processes the events that are due in all subscriptions. Returns the number of started runs.
 pub(crate) async fn dispatch(node: &Arc<Node>) -> Result<usize, Error> {
     let mut started = 0;
     loop {
@@ -89,7 +89,7 @@ pub(crate) async fn dispatch(node: &Arc<Node>) -> Result<usize, Error> {
     }
 }
 
-/// Deals with the next events of a subscription. Returns how many started runs.
+/// Processes the next events of a subscription. Returns the number of started runs.
 async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     if let Some(stop) = row.stop.clone().filter(|_| row.damaged) {
@@ -119,7 +119,7 @@ async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
             Verdict::NoMatch => {}
         }
     }
-    // What a run for the last event of a chain emits would have no end.
+    // Events emitted by a run for the last event of a chain would have no end.
     let last = wanted.iter().position(|event| event.hops >= MAX_HOPS);
     let starts = wanted[..last.unwrap_or(wanted.len())].iter();
     let starts = starts.map(|event| Ok((node.clock.new_run(), start_of(&row, event)?)));
@@ -154,7 +154,7 @@ fn end_of_chain() -> Error {
     Error::invalid("propagation_loop", Violation::new("/hops", "propagation_loop", message))
 }
 
-/// Stops a subscription whose next events are gone; a person skips them.
+/// Stops a subscription whose next events were deleted; a person skips them.
 async fn past_retention(
     node: &Node,
     connection: &mut PgConnection,
@@ -173,7 +173,7 @@ async fn past_retention(
     stand(node, connection, row, stop).await
 }
 
-/// Has a subscription stand where it is until a person does something about it.
+/// Stops a subscription until a person acts on it.
 async fn stand(
     node: &Node,
     connection: &mut PgConnection,
@@ -188,7 +188,7 @@ async fn stand(
     Ok(0)
 }
 
-/// Says how far the answers to starts lead: up to the first that is refused or unknown.
+/// Returns how far the answers to starts lead: up to the first that is refused or unknown.
 fn progress(
     node: &Node,
     row: &SubscriptionRow,
@@ -215,7 +215,7 @@ fn progress(
             }
             Err(error) => error,
         };
-        // What comes after it is found by its key then. What was skipped is counted when it is passed for good.
+        // Later runs are then found by their keys. Skipped events are counted when they are finally passed.
         progress.position = position.saturating_sub(1).max(row.position);
         progress.skipped = 0;
         match error {

@@ -17,7 +17,7 @@ pub(crate) use dispatch::{dispatch, serve};
 
 /// Subscriptions of a namespace. Several that are created at the same instant may pass it by as many.
 pub const MOST_SUBSCRIPTIONS: i64 = 1_000;
-/// Events that are dealt with at once.
+/// Number of events that are processed together.
 pub const EVENTS_AT_ONCE: i64 = 200;
 
 /// Checks a filter.

@@ -26,7 +26,7 @@ use crate::{Engine, Error};
 
 pub(crate) use walk::work;
 
-/// Runs checked or moved at once.
+/// Number of runs that are checked or moved together.
 const PAGE: u32 = 200;
 /// At most so many samples of each kind of obstacle.
 const SAMPLES: u64 = 10;
@@ -117,7 +117,8 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Begins a migration of all runs that are on the old version now. It goes on by itself.
+    /// Begins a migration of all runs that are on the old version now. It continues in the
+    /// background.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a version, [`Error::Invalid`] for the mapping, [`Error::Conflict`] when one is under
@@ -222,7 +223,7 @@ impl Engine {
         Ok(Page { items, next })
     }
 
-    /// Stops a migration. What it has moved stays where it is now.
+    /// Stops a migration. Moved runs stay on the new version.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it is over.
@@ -285,7 +286,7 @@ async fn both(
 
 /// Result of checking a run for a migration.
 enum Verdict {
-    /// It has ended, or is gone.
+    /// It has ended, or does not exist any more.
     Over,
     /// It moves on another version by now.
     Elsewhere(u32),

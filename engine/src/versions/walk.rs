@@ -1,4 +1,4 @@
-//! A migration on its way: looks at every run before the first is moved, moves them, keeps what became of each.
+//! A migration in progress: checks every run before the first is moved, moves them, and records the results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::{Error, reads, signals};
 
 /// Number of times that the signals of a run are checked that come while it is being moved.
 const CHECKS: usize = 5;
-/// For how long a migration goes on before the next namespace has its turn.
+/// Time that a migration continues before the next namespace has its turn.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Goes on with migrations that nobody works on, in turns between namespaces, until there is none. Returns how many runs it
-/// looked at.
+/// Continues migrations that no node works on, in turns between namespaces, until there is none. Returns the number of
+/// runs checked.
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     let last_turn = &node.last_turns.migrations;
     let mut seen = 0;
@@ -50,7 +50,7 @@ pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     }
 }
 
-/// Goes on with a migration for a while. Returns how many runs it looked at.
+/// Continues a migration for a while. Returns the number of runs checked.
 async fn take_turn(node: &Arc<Node>, row: &MigrationRow, tries: i32) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     if tries > TRIES {
@@ -112,7 +112,8 @@ impl Walk<'_> {
         Ok(page.into_iter().map(|one| one.run).collect())
     }
 
-    /// Writes what became of a page. Returns whether the migration goes on now: not when it is over, nor when its turn is.
+    /// Records the results of a page. Returns whether the migration continues now: not when it is over, nor when its
+    /// turn is.
     async fn note(&mut self, results: &[MigratedRun], state: &str) -> Result<bool, Error> {
         let MigrationRow { namespace, id, .. } = self.row;
         commit!("migrations_note", table::note(self.connection, namespace, *id, results).await)?;
@@ -136,7 +137,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks at every run before the first is moved. Answers whether the migration goes on.
+    /// Checks every run before the first is moved. Returns whether the migration continues.
     async fn check_all(&mut self) -> Result<bool, Error> {
         let mut after = Uuid::nil();
         loop {
@@ -229,7 +230,7 @@ impl Walk<'_> {
                 return Ok(results);
             }
         }
-        // Whatever was done is found done when the page is asked for again.
+        // Finished work is recognized when the page is processed again.
         Err(Error::Busy)
     }
 
@@ -274,7 +275,7 @@ impl Walk<'_> {
                 result(run, "left", Some(message))
             }
             Err(Error::Damaged(message)) => result(run, "refused", Some(message)),
-            // Whatever was done is found done when the page is asked for again.
+            // Finished work is recognized when the page is processed again.
             Err(error) => return Err(error),
         })
     }

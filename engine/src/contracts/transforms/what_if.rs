@@ -1,4 +1,5 @@
-//! What-if: a transform beside the active one, on documents that sources have sent. Nothing is written.
+//! What-if: a transform compared with the active one, on documents that sources have sent. Nothing is
+//! written.
 
 use backstitch_integration::document::Value;
 use backstitch_integration::ingress::{Form, body_of};
@@ -10,7 +11,7 @@ use super::{Ends, TransformName, checked, edge_of, ends, readable, schemas};
 use crate::store::intake::{self, SampleRow};
 use crate::{Engine, Error};
 
-/// The most documents that are looked at.
+/// Largest number of documents that are compared.
 pub const MOST_SAMPLED: u32 = 10_000;
 /// The most bytes that they may have together.
 pub const SAMPLED_BYTES: usize = 32 * 1024 * 1024;
@@ -18,7 +19,7 @@ pub const SAMPLED_BYTES: usize = 32 * 1024 * 1024;
 const SHOWN: usize = 20;
 
 impl Engine {
-    /// Maps the last documents of sources by a transform and by the active one, and tells where they differ.
+    /// Maps the last documents of sources by a transform and by the active one, and returns the differences.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] `invalid_transform`; [`Error::Busy`].

@@ -1,5 +1,5 @@
-//! Instants against an enumeration that shares nothing with them but the zones: it walks over UTC minute by minute,
-//! looks at the local clock each time, and knows each pattern as a condition written by hand.
+//! Compares instants with an enumeration that shares nothing with them but the zones: it walks over UTC minute by
+//! minute, reads the local clock each time, and has each pattern as a condition written by hand.
 
 use chrono::{Datelike, NaiveDateTime, TimeZone, Timelike};
 
@@ -165,7 +165,8 @@ fn walk(zone: Tz, cases: &[(When, bool, Condition)]) -> Vec<Vec<i64>> {
         let instant = Utc.timestamp_opt(minute * 60, 0).unwrap();
         let local = instant.with_timezone(&zone).naive_local();
         let shown = local.and_utc().timestamp() / 60;
-        // What the clock shows for the first time: many minutes when it was set forward, none when it was set back.
+        // Times that the clock shows for the first time: many minutes when it was set forward, none when it was set
+        // back.
         let fresh = if furthest == i64::MIN { shown..shown + 1 } else { furthest + 1..shown + 1 };
         let fresh: Vec<Wall> = fresh.map(wall_at).collect();
         let wall = Wall::of(local);

@@ -9,9 +9,10 @@ use crate::schedules::instants::Calendar;
 
 /// The most instants that one turn passes over as missed.
 const MOST_MISSED: usize = 10_000;
-/// The most starts that are put off at once.
+/// Largest number of starts that are put off at the same time.
 const MOST_PUT_OFF: usize = 200;
-/// The most instants that are looked at to find how many jitter puts off at once.
+/// Largest number of instants that are examined to count those that jitter puts off at the same
+/// time.
 const LOOKED_AT: usize = 5_000;
 
 impl State {
@@ -120,7 +121,7 @@ impl State {
         self.tell_missed(&passed, now, told);
     }
 
-    /// Counts instants as missed, and tells of them in one line.
+    /// Counts instants as missed, and records them in one line.
     fn tell_missed(&mut self, missed: &[Time], now: Time, told: &mut Vec<Told>) {
         let (Some(first), Some(last)) = (missed.first(), missed.last()) else { return };
         let count = u32::try_from(missed.len()).unwrap_or(u32::MAX);
@@ -143,7 +144,8 @@ impl State {
     }
 }
 
-/// Returns how many starts the jitter of a schedule puts off at once at the most, counted up to `limit` + 1.
+/// Returns the largest number of starts that the jitter of a schedule puts off at the same time, counted up
+/// to `limit` + 1.
 pub(crate) fn most_put_off(
     spec: &ScheduleSpec,
     calendar: &Calendar,

@@ -1,5 +1,5 @@
-//! A schedule whose instants were taken up by a clock that was ahead and has been corrected since. They come again, each at
-//! its own time, except those of which a start was made: no instant is started twice.
+//! A schedule whose instants were processed by a clock that was ahead and has been corrected since. They come again,
+//! each at its own time, except those of which a start was made: no instant is started twice.
 
 use backstitch_saga::{Span, Time};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub(crate) struct SetBack {
     pub(crate) until: Time,
     /// First and last of the instants in a row whose starts were made too early.
     early: Vec<(Time, Time)>,
-    /// First and last of the instants that were told as missed.
+    /// First and last of the instants that were recorded as missed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     missed: Vec<(Time, Time)>,
 }
@@ -46,7 +46,7 @@ fn range(ranges: &[(Time, Time)], instant: Time) -> Option<(Time, Time)> {
 pub(crate) struct Known {
     /// Those of which a start was made.
     pub(crate) started: Vec<Time>,
-    /// First and last of those that the history tells as missed, in any order.
+    /// First and last of those that the history records as missed, in any order.
     pub(crate) missed: Vec<(Time, Time)>,
     /// Nothing is known of instants up to this one; they do not come again.
     pub(crate) from: Option<Time>,
@@ -104,7 +104,8 @@ impl State {
         self.was_set_back().is_some_and(|back| back.range(instant).is_some())
     }
 
-    /// Returns whether the history tells already that `instant` was missed, by a clock that was ahead.
+    /// Returns whether the history already records that `instant` was missed, by a clock that was
+    /// ahead.
     pub(super) fn is_told_missed(&self, instant: Time) -> bool {
         self.set_back.as_ref().is_some_and(|back| range(&back.missed, instant).is_some())
     }
@@ -138,8 +139,8 @@ impl Waiting {
     }
 }
 
-/// Ranges in order, those that overlap as one. Of more than are remembered the earliest are left out: the worst that follows
-/// is that an instant is told twice.
+/// Returns ranges in order, with overlapping ones joined. If there are too many, the earliest are left out: at worst,
+/// an instant is recorded twice.
 fn joined(mut ranges: Vec<(Time, Time)>) -> Vec<(Time, Time)> {
     ranges.sort_unstable();
     let mut joined: Vec<(Time, Time)> = Vec::new();

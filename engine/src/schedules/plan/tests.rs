@@ -40,7 +40,7 @@ impl Bench {
         turn
     }
 
-    /// Replaces the spec so many seconds into the day. Answers what is told.
+    /// Replaces the spec so many seconds into the day. Returns what is recorded.
     fn edit(&mut self, second: i64, change: impl FnOnce(&mut ScheduleSpec)) -> Turn {
         let Bench { spec, calendar, state, .. } = self;
         let plan = Plan { namespace: "n", name: "s", spec, calendar };
@@ -98,7 +98,7 @@ fn an_instant_is_taken_up_once_and_when_it_has_come() {
 fn what_is_going_stays_so_until_it_is_settled() {
     let mut bench = Bench::new(Overlap::Skip, |_| {});
     bench.turn(60, false);
-    // Whoever was to make it died; the next minute has come.
+    // The node that was to make it died; the next minute has come.
     let turn = bench.turn(120, false);
     assert_eq!(told(&turn), [(StartOutcome::Skipped, 2)]);
     assert_eq!(bench.make(120), [1]);
@@ -219,7 +219,7 @@ fn a_pause_is_passed_over_but_what_a_person_wants_is_done() {
     bench.turn(120, true);
     let by = By { actor: "ann".into(), reason: "moving house".to_owned() };
     bench.state.pause(None, &by, Time(DAY + 130_000));
-    // What waits is held back, and nothing will move it.
+    // The waiting start is held back, and nothing will move it.
     assert_eq!(due(&bench.turn(200, false)), None);
     assert!(bench.make(200).is_empty());
     assert!(bench.state.trigger("t", Overlap::Skip, "ann", Time(DAY + 210_000)));

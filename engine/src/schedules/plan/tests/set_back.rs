@@ -71,7 +71,7 @@ fn an_instant_that_was_told_as_missed_is_not_told_again() {
     // One of them comes at its own time and is started.
     bench.turn(120, false);
     assert_eq!(bench.make(120), [2]);
-    // Another node is still ahead, or the clock goes forward again: all but the last were told.
+    // Another node is still ahead, or the clock goes forward again: all but the last were recorded.
     let turn = bench.turn(7_200 + 3_600, false);
     assert_eq!(told(&turn), [(StartOutcome::Missed, 121)]);
     assert_eq!(bench.state.counts().missed, 109 + 49);
