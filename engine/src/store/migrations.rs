@@ -135,6 +135,7 @@ const ALL: &[(i64, &str, &str)] = &[
         "emitted by one index",
         include_str!("../../../migrations/0101_emitted_by_one_index.sql"),
     ),
+    (110, "runs by time", include_str!("../../../migrations/0110_runs_by_time.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.
