@@ -60,10 +60,51 @@ impl Holder {
     }
 }
 
+/// The tasks of a run that workers hold. Most runs have one, which costs no memory of its own.
+#[derive(Default)]
+struct Tasks {
+    one: Option<(TaskKey, Holder)>,
+    others: BTreeMap<TaskKey, Holder>,
+}
+
+impl Tasks {
+    /// Returns who held the task before.
+    fn insert(&mut self, task: TaskKey, holder: Holder) -> Option<Holder> {
+        match &mut self.one {
+            Some((one, before)) if *one == task => Some(std::mem::replace(before, holder)),
+            None if !self.others.contains_key(&task) => {
+                self.one = Some((task, holder));
+                None
+            }
+            _ => self.others.insert(task, holder),
+        }
+    }
+
+    fn remove(&mut self, task: &TaskKey) -> Option<Holder> {
+        match self.one.take_if(|(one, _)| one == task) {
+            Some((_, holder)) => Some(holder),
+            None => self.others.remove(task),
+        }
+    }
+
+    fn get(&self, task: &TaskKey) -> Option<&Holder> {
+        let one = self.one.as_ref().filter(|(one, _)| one == task);
+        one.map(|(_, holder)| holder).or_else(|| self.others.get(task))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.one.is_none() && self.others.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&TaskKey, &Holder)> {
+        self.one.iter().map(|(task, holder)| (task, holder)).chain(&self.others)
+    }
+}
+
 /// The tasks that workers hold.
 #[derive(Default)]
 pub(super) struct Hands {
-    held: FastMap<RunId, BTreeMap<TaskKey, Holder>>,
+    held: FastMap<RunId, Tasks>,
     /// Number of tasks that each session holds, by run.
     sessions: FastMap<Uuid, FastMap<RunId, u32>>,
 }
@@ -120,7 +161,7 @@ impl Hands {
 
     /// The tasks of a run.
     fn of_run(&self, run: RunId) -> impl Iterator<Item = (&TaskKey, &Holder)> {
-        self.held.get(&run).into_iter().flatten()
+        self.held.get(&run).into_iter().flat_map(Tasks::iter)
     }
 
     /// Returns what was leased to a session in the queues of its claims and is not among what it holds.
@@ -215,5 +256,40 @@ impl Dispatcher {
                 session.ask_for_holding();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::{Action, StepPath};
+
+    use super::*;
+
+    fn key(step: &str) -> TaskKey {
+        TaskKey { step: StepPath::step(step), action: Action::Forward, attempt: 1 }
+    }
+
+    fn holder(number: u128) -> Holder {
+        let (namespace, worker) = ("n".into(), "w".into());
+        let session = Some(Uuid::from_u128(number));
+        Holder { namespace, worker, session, queue: 0, since: Time(0) }
+    }
+
+    #[test]
+    fn each_task_of_a_run_is_held_once_in_whatever_order_they_come_and_go() {
+        let session = |holder: Option<Holder>| holder.and_then(|holder| holder.session);
+        let mut tasks = Tasks::default();
+        assert!(tasks.insert(key("a"), holder(1)).is_none());
+        assert!(tasks.insert(key("b"), holder(2)).is_none());
+        assert_eq!(session(tasks.remove(&key("a"))), Some(Uuid::from_u128(1)));
+        // Held again by another session, while no task stands by itself.
+        assert_eq!(session(tasks.insert(key("b"), holder(3))), Some(Uuid::from_u128(2)));
+        assert!(tasks.insert(key("c"), holder(4)).is_none());
+        assert_eq!(session(tasks.insert(key("c"), holder(5))), Some(Uuid::from_u128(4)));
+        assert_eq!(tasks.iter().count(), 2);
+        assert!(tasks.get(&key("b")).is_some() && tasks.get(&key("a")).is_none());
+        assert_eq!(session(tasks.remove(&key("b"))), Some(Uuid::from_u128(3)));
+        assert_eq!(session(tasks.remove(&key("c"))), Some(Uuid::from_u128(5)));
+        assert!(tasks.is_empty() && tasks.remove(&key("c")).is_none());
     }
 }
