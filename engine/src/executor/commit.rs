@@ -133,13 +133,14 @@ impl Shard {
                 self.node.health.wrote();
                 #[cfg(feature = "planted-bugs")]
                 crate::planted::enqueue_later(&self.node, batch);
+                let now = self.node.clock.now();
                 for one in decided {
                     let changes = changes.remove(&one.cached.run.id());
                     match changes.filter(|_| {
                         planted!("conflict-ignored")
                             || won.as_ref().is_none_or(|won| won.contains(&one.cached.run.id()))
                     }) {
-                        Some(changes) => self.settle(one, changes),
+                        Some(changes) => self.settle(one, changes, now),
                         None if planted!("two-records") => {
                             one.commands
                                 .into_iter()

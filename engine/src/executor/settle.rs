@@ -1,7 +1,7 @@
 //! Carries out the effects of a committed record: answers, dispatch, timers, snapshots.
 
 use backstitch_saga::protocol::State;
-use backstitch_saga::{AttemptEnd, Effect, Run, RunId, TaskKey, Transition};
+use backstitch_saga::{AttemptEnd, Effect, Run, RunId, TaskKey, Time, Transition};
 
 use super::Shard;
 use super::cache::CachedRun;
@@ -21,13 +21,13 @@ const SPARE: usize = 64 * 1_024;
 
 impl Shard {
     /// Carries out the effects of a record, once it is in the journal.
-    pub(super) fn settle(&mut self, decided: Decided, changes: Changes) {
+    pub(super) fn settle(&mut self, decided: Decided, changes: Changes, now: Time) {
         let Decided { mut cached, transition, commands, granted, .. } = decided;
         let Transition { record, effects } = transition;
         let run = cached.run.id();
         cached.run.mark_appended();
         cached.moved_at = record.at;
-        cached.meet(self.node.clock.now());
+        cached.meet(now);
         self.count(&cached.run, record.events.len(), &effects);
         crate::children::after(&self.node, &cached.run, &effects);
         self.node.sequence.after(&cached.run, &effects);
