@@ -90,7 +90,7 @@ impl ByHand {
     /// # Errors
     /// [`Error::Store`]; what was wrong with it, within.
     pub async fn take(&self, shown: &str, body: &[u8]) -> Result<Result<bool, Refused>, Error> {
-        // Whoever measures is no attacker: the time of the comparison does not matter here.
+        // The caller is no attacker: the time of the comparison does not matter here.
         if signature(body)? != shown {
             return Ok(Err(Refused::Signature));
         }
@@ -111,7 +111,7 @@ impl ByHand {
         Ok(Ok(self.tables.insert(row, body).await?))
     }
 
-    /// Counts the documents that were taken in.
+    /// Returns the number of documents that were taken in.
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -92,7 +92,7 @@ fn run(row: &RunRow) -> [(&'static str, String); 13] {
     ]
 }
 
-/// Labels in the order of their names; another text as it is.
+/// Formats labels in the order of their names; another text is unchanged.
 fn sorted(labels: &str) -> String {
     let read = serde_json::from_str::<BTreeMap<String, String>>(labels);
     read.ok().and_then(|all| serde_json::to_string(&all).ok()).unwrap_or_else(|| labels.to_owned())

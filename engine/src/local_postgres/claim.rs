@@ -1,5 +1,5 @@
-//! The claim of a program on a data directory: a lock that the operating system gives up when the program is gone,
-//! however it went.
+//! The claim of a program on a data directory: a lock that the operating system releases when the program ends, in
+//! whatever way.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{LocalPostgresError, failed};
 
-/// A directory that is ours for as long as this stands.
+/// A directory that belongs to this process as long as the value exists.
 #[derive(Debug)]
 pub(super) struct Claim {
     _lock: File,

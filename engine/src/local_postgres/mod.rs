@@ -141,7 +141,7 @@ impl LocalPostgres {
         made.map_err(|error| failed(format!("making the database {name}"), error))
     }
 
-    /// Makes a database that is a copy of `template`, to which nobody may be connected.
+    /// Creates a database as a copy of `template`, to which no session may be connected.
     ///
     /// # Errors
     /// When the name is taken, the template is in use, or the server does not answer.
@@ -155,7 +155,7 @@ impl LocalPostgres {
         made.map_err(|error| failed(format!("copying the database {template} to {name}"), error))
     }
 
-    /// Makes the database `name` unless it is there.
+    /// Creates the database `name` unless it exists.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -169,7 +169,7 @@ impl LocalPostgres {
         made.map_err(|error| failed(format!("making the database {name}"), error))
     }
 
-    /// Drops a database, whoever is connected to it.
+    /// Drops a database, even if sessions are connected to it.
     ///
     /// # Errors
     /// When it does not exist, or the server does not answer.
@@ -191,7 +191,7 @@ impl LocalPostgres {
         &self.dir
     }
 
-    /// Stops the server and waits until it is gone. Connections are cut; what was committed stays.
+    /// Stops the server and waits for its end. Connections are cut; committed data stays.
     pub async fn stop(mut self) {
         let Some(mut watchdog) = self.watchdog.take() else { return };
         drop(watchdog.stdin.take());
@@ -247,7 +247,7 @@ fn launch(
 ) -> Result<LocalPostgres, LocalPostgresError> {
     let user = unprivileged()?;
     let dir = make_dir(options.data_dir.as_deref(), user.as_ref())?;
-    // Before anything else: who finds it taken is told at once by whom.
+    // Before anything else: a second process gets an immediate error that names the first.
     let claim = options.data_dir.is_some().then(|| Claim::of(&dir)).transpose()?;
     let cluster = dir.join("cluster");
     if !cluster.join("PG_VERSION").exists() {
@@ -319,7 +319,7 @@ fn initialise(
     ))
 }
 
-/// Waits for the last server on `cluster` to be gone: one that was killed with its parent takes a moment.
+/// Waits for the end of the last server on `cluster`: one that was killed with its parent takes a moment.
 fn wait_for_lock(cluster: &Path) -> Result<(), LocalPostgresError> {
     let lock = cluster.join("postmaster.pid");
     let started = Instant::now();

@@ -69,7 +69,7 @@ pub(crate) async fn of_runs(
         .collect()
 }
 
-/// Writes the acts of one run anew.
+/// Rewrites the acts of one run.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     run: RunId,

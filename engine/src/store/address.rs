@@ -23,7 +23,7 @@ const KNOWN: [&str; 17] = [
     "statement-cache-capacity",
 ];
 
-/// Refuses parameters that are not known or stand twice. Their values may be secret and are not printed.
+/// Refuses unknown and duplicate parameters. Their values may be secret and are not printed.
 pub(super) fn check(url: &str) -> Result<(), Error> {
     let url = url.split_once('#').map_or(url, |(before, _)| before);
     let Some((_, query)) = url.split_once('?') else { return Ok(()) };

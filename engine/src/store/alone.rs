@@ -31,8 +31,8 @@ pub(crate) struct Row {
     pub(crate) ours: bool,
 }
 
-/// Asks all nodes to keep workers free. One that another task has stays as it is; for the same task this node takes the
-/// place of the one that asked before.
+/// Asks all nodes to keep workers free. A worker that is kept for another task stays so; for the same task this node
+/// replaces the one that asked before.
 pub(crate) async fn ask(
     connection: &mut PgConnection,
     node: i32,
@@ -86,7 +86,7 @@ pub(crate) async fn give_up(
     Ok(())
 }
 
-/// Agrees to keep workers free of which this node has nothing in their hands.
+/// Agrees to keep workers free that hold no task of this node.
 pub(crate) async fn agree(
     connection: &mut PgConnection,
     node: i32,
@@ -136,7 +136,7 @@ pub(crate) async fn all(
     rows.iter().map(read).collect()
 }
 
-/// Forgets what nodes asked for that are gone: whoever took over their tasks had time to ask for the same.
+/// Deletes the requests of dead nodes: the nodes that took over their tasks had time to ask for the same.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     gone_for_ms: i64,

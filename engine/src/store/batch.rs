@@ -17,7 +17,7 @@ use super::partitions::{Week, Weeks};
 use super::statement::{Form, Part, place_of_records, statement};
 use crate::crash::crash_point;
 
-/// PostgreSQL's code for a table that is not there.
+/// PostgreSQL's code for a missing table.
 const UNDEFINED_TABLE: &str = "42P01";
 
 /// One line of the table `runs`, as far as it changes.
@@ -108,7 +108,7 @@ part!(
     }
 );
 part!(
-    /// Tasks that came on offer and that nobody took.
+    /// Offered tasks that no session got.
     Offers {
         run_id: Uuid,
         step: String,
@@ -227,7 +227,7 @@ pub(super) fn int(number: u32) -> i32 {
 }
 
 impl Batch {
-    /// An empty batch with room for `records`, of which so many begin a run.
+    /// Returns an empty batch with room for `records`, of which so many begin a run.
     pub(crate) fn new(records: usize, starts: usize) -> Batch {
         let mut batch = Batch::empty();
         batch.records.reserve(records);
@@ -348,7 +348,7 @@ impl Batch {
         self.resolved.add((run.0, int(incident), Moment(at)));
     }
 
-    /// An act that event `place` of record `seq` tells of.
+    /// Adds the act that event `place` of record `seq` records.
     pub(crate) fn act(
         &mut self,
         (run, seq, place): (RunId, i32, usize),
@@ -371,10 +371,10 @@ impl Batch {
         ));
     }
 
-    /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
-    /// met a record that was there already, and nothing of their runs was written.
-    /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one. A record
-    /// that needs permits, or of a run of an earlier week, may be left out as these are gone, so then it is the other form.
+    /// Writes everything in one transaction of one round trip. Returns the number of inserted records; the others
+    /// conflicted with an existing record, and nothing of their runs was written. Such a conflict is rare, so the first
+    /// try is the form of the statement that fails then. A record that needs permits, or of a run of an earlier week,
+    /// may be left out as these no longer exist, so then it is the other form.
     pub(crate) async fn write(
         &self,
         connection: &mut PgConnection,

@@ -10,7 +10,7 @@ const FORMAT: i16 = 1;
 /// Bytes of the text of most events, at the most.
 const EVENT: usize = 160;
 
-/// A record as it stands in the table.
+/// A record as in the table.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalRow {
     pub(crate) seq: i32,

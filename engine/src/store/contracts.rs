@@ -126,7 +126,7 @@ fn subject_row(row: &PgRow) -> Result<SubjectRow, sqlx::Error> {
     })
 }
 
-/// Creates a subject. Returns whether it was not there.
+/// Creates a subject. Returns whether it did not exist.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     namespace: &str,

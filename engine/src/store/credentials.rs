@@ -83,8 +83,8 @@ pub(crate) struct Rotation<'a> {
     pub(crate) expires_at: Option<Time>,
 }
 
-/// Gives a credential that is not revoked another secret, and says so on `channel`. While an earlier secret is still good
-/// beside the last one, that one stays, and the last one ends. Answers the credential as it is then.
+/// Gives a credential that is not revoked another secret, and notifies `channel`. While an earlier secret is still
+/// valid beside the last one, that one stays, and the last one ends. Returns the credential as it is then.
 pub(crate) async fn rotate(
     connection: &mut PgConnection,
     rotation: &Rotation<'_>,
@@ -133,7 +133,7 @@ pub(crate) async fn revoke(
     Ok(!told.is_empty())
 }
 
-/// A credential as it is found by a secret.
+/// A credential as found by a secret.
 pub(crate) struct FoundRow {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -143,7 +143,8 @@ pub(crate) struct FoundRow {
     pub(crate) until: Option<Time>,
 }
 
-/// The credential that was not revoked and has a secret, or a session, with this digest; whether its time is over is for the caller to say.
+/// Returns the credential that was not revoked and has a secret, or a session, with this digest; the caller must check
+/// its expiry.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     digest: &[u8],

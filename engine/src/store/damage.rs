@@ -15,8 +15,8 @@ pub(crate) struct Damage<'a> {
     pub(crate) at: Time,
 }
 
-/// Shows that a run is put aside: by a condition, and by an incident with the number 0, which no journal gives.
-/// Nobody is in charge of it, and none of its tasks is on offer. Answers whether that is new.
+/// Marks a run as put aside: by a condition, and by an incident with the number 0, which no journal gives. No
+/// node is in charge of it, and none of its tasks is offered. Returns whether that is new.
 pub(crate) async fn put_aside(
     connection: &mut PgConnection,
     damage: &Damage<'_>,
@@ -44,8 +44,8 @@ pub(crate) async fn put_aside(
     Ok(done.rows_affected() > 0)
 }
 
-/// Counts that a defect stopped what was due of a run. Answers how often it did so in a row, each time within ten minutes of the
-/// last. Counts that nobody needs any more are deleted along the way, a few each time.
+/// Counts that a defect stopped the timer of a run. Returns the number of times in a row, each within ten minutes of
+/// the last. Deletes some counts that are no longer needed.
 pub(crate) async fn timer_failed(
     connection: &mut PgConnection,
     run: RunId,

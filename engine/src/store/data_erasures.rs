@@ -1,4 +1,4 @@
-//! Erasing documents and events: what is found of somebody, and what is deleted or emptied.
+//! Erasure of documents and events: what is found of an entity, and what is deleted or emptied.
 
 use backstitch_saga::Time;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -49,7 +49,7 @@ fn erasure_row(row: &PgRow) -> Result<DataErasure, sqlx::Error> {
     })
 }
 
-/// Notes what is to be erased, so that another node goes on when this one dies.
+/// Records an erasure, so that another node continues it if this one dies.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &DataErasure,
@@ -211,7 +211,8 @@ pub(crate) async fn stories(
     .await
 }
 
-/// Returns whether a story has data beside that of `events`. What runs tell of themselves is none.
+/// Returns whether a correlation id has data beside that of `events`. Milestones of runs do not
+/// count.
 pub(crate) async fn is_shared(
     connection: &mut PgConnection,
     (namespace, story): (&str, &str),
@@ -269,8 +270,9 @@ pub(crate) async fn documents(
     .await
 }
 
-/// Erases documents and the data of events, and counts both, and runs that are left. Positions, envelopes and leaves stay, and so do the keys of
-/// what runs emitted, which name nobody: a node that was about to append it is told that it is there.
+/// Erases documents and the data of events, and counts both, and the runs that are left. Positions, envelopes and
+/// leaves stay, and so do the keys of emitted events, which name nobody: a node that was about to append such an event
+/// finds that it exists.
 pub(crate) async fn erase(
     connection: &mut PgConnection,
     erasure: &DataErasure,

@@ -23,7 +23,7 @@ pub(crate) async fn create(
     run(connection, format!("-- database_create\ncreate database {}{template}", quoted(name))).await
 }
 
-/// Drops a database, whoever is connected to it.
+/// Drops a database, even if sessions are connected to it.
 pub(crate) async fn drop(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     run(connection, format!("-- database_drop\ndrop database {} with (force)", quoted(name))).await
 }

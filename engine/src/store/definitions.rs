@@ -16,8 +16,8 @@ pub(crate) struct DefinitionRow {
     pub(crate) body: String,
 }
 
-/// Registers a definition unless its name and version are taken. Answers the hash that stands there now, and whether
-/// this call put it there.
+/// Registers a definition unless its name and version are taken. Returns the hash that is registered now, and
+/// whether this call registered it.
 pub(crate) async fn register(
     connection: &mut PgConnection,
     namespace: &str,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::moment::Moment;
 
-/// Answers kept for requests that are looked through with one statement.
+/// Number of kept responses that one statement searches.
 const ANSWERS: i64 = 1_000;
 
 /// Keys that are forgotten with one statement, and how often that is done in a row.
@@ -140,7 +140,7 @@ pub(crate) async fn forget(connection: &mut PgConnection, run: RunId) -> Result<
     Ok(())
 }
 
-/// Everything of the run was erased once; it is looked at again at `due`.
+/// Notes that everything of the run was erased once; it is checked again at `due`.
 pub(crate) async fn passed(
     connection: &mut PgConnection,
     run: RunId,
@@ -156,8 +156,8 @@ pub(crate) async fn passed(
     Ok(())
 }
 
-/// Writes records of a run anew, their events and their documents, and deletes what people said about it. The owner of the
-/// schema does it.
+/// Rewrites records of a run, their events and their documents, and deletes the notes of people about it, by a function
+/// of the owner.
 pub(crate) async fn rewrite_records(
     connection: &mut PgConnection,
     run: RunId,
@@ -220,7 +220,7 @@ pub(crate) async fn empty_the_rest(
         "-- erasures_migrated\n\
          update migrated_runs set message = null where run_id = $1 and namespace = $2 \
          and migration in (select id from migrations where namespace = $2)",
-        // What the rewriting of the indexes does again, should the journal not fold.
+        // Rows that the rewriting of the indexes restores, should the journal not fold.
         "-- erasures_run\n\
          update runs set key = null, correlation_id = null, labels = null where id = $1 and namespace = $2",
         "-- erasures_incidents\n\
@@ -231,7 +231,7 @@ pub(crate) async fn empty_the_rest(
     Ok(())
 }
 
-/// Forgets the keys of erased runs whose journals are gone.
+/// Deletes the keys of erased runs without a journal.
 pub(crate) async fn forget_keys(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     for _ in 0..PAGES {
         let done = sqlx::query(
@@ -249,8 +249,8 @@ pub(crate) async fn forget_keys(connection: &mut PgConnection) -> Result<(), sql
     Ok(())
 }
 
-/// Empties the next answers kept for requests with an `Idempotency-Key` that name a run; a repeat is told of the erasure.
-/// Answers the last that it looked at, if there may be more.
+/// Empties the next kept responses that name a run; a repeat gets the error of an erased run. Returns the last one that
+/// it checked, if there may be more.
 pub(crate) async fn empty_answers(
     connection: &mut PgConnection,
     namespace: &str,

@@ -25,12 +25,12 @@ pub(crate) struct Note<'a> {
     /// It enters the line of a serial key.
     pub(crate) serial: bool,
     pub(crate) since: Time,
-    /// For how long it waits for what it requires.
+    /// Time that it waits for its requirements.
     pub(crate) until: Time,
 }
 
-/// Notes what a run awaits and promises, if there is anything of that. Answers which of the facts that it requires it
-/// waits for: those that do not stand, and those that it was known to wait for.
+/// Stores required and promised facts of a run, if there are any. Returns the requirements that it waits for: those
+/// that are not established, and those that it was known to wait for.
 pub(crate) async fn note(
     connection: &mut PgConnection,
     namespace: &str,
@@ -80,9 +80,9 @@ pub(crate) struct Awaited {
     pub(crate) run: RunId,
     pub(crate) one: Requirement,
     pub(crate) until: Time,
-    /// A person was told.
+    /// A person was informed.
     pub(crate) overdue: bool,
-    /// It stands.
+    /// It is established.
     pub(crate) met: bool,
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn awaited(
     rows.iter().map(awaited).collect()
 }
 
-/// These runs wait once more, for as long as at first, for what a person was told about.
+/// Lets these runs wait once more, for the original time, for facts of which a person was informed.
 pub(crate) async fn wait_again(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -245,7 +245,8 @@ pub(crate) fn awaited_overdue() -> String {
     )
 }
 
-/// Finds who has waited for a fact until now, and was not told, in turns between the namespaces after `after`.
+/// Finds runs that have waited for a fact until now without a report, in turns between the namespaces after
+/// `after`.
 pub(crate) async fn overdue(
     connection: &mut PgConnection,
     now: Time,
@@ -261,7 +262,7 @@ pub(crate) async fn overdue(
     Found::read(&rows, |row| requirement_from(row, 1))
 }
 
-/// They were told.
+/// Notes that these were reported.
 pub(crate) async fn told_overdue(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -277,8 +278,8 @@ pub(crate) async fn told_overdue(
     Ok(())
 }
 
-/// Establishes facts, in one order everywhere, so that two who establish the same do not wait for each other. What stands
-/// is not established again. Answers whether any did not stand.
+/// Establishes facts, in one order everywhere, so that two transactions with the same facts do not deadlock. An
+/// established fact is left alone. Returns whether any was not established.
 pub(crate) async fn establish(
     connection: &mut PgConnection,
     namespace: &str,

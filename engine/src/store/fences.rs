@@ -87,8 +87,8 @@ pub(crate) async fn open(
 /// transaction of the worker's is open.
 pub(crate) type Left = HashMap<RunId, Vec<(TaskKey, Option<Completion>)>>;
 
-/// Takes the right to complete attempts away: for good from those that `ended`, each with its namespace; from those
-/// `given_back` until they are handed out again. Answers those of which that was not possible.
+/// Takes the right to complete attempts away: permanently from those that `ended`, each with its namespace; from
+/// those `given_back` until they are handed out again. Returns those of which that was not possible.
 pub(crate) async fn take(
     connection: &mut PgConnection,
     (ended, namespaces): (&[Fence], &[String]),
@@ -105,7 +105,7 @@ pub(crate) async fn take(
     left(connection, &all).await
 }
 
-/// A fence that is not there yet is made as a revoked one, so that a slow node cannot make it afterwards.
+/// A missing fence is made as a revoked one, so that a slow node cannot make it afterwards.
 async fn revoke(
     connection: &mut PgConnection,
     fences: &[Fence],
@@ -142,7 +142,7 @@ async fn revoke(
     Ok(())
 }
 
-/// Removes fences of attempts that nobody has any more. The next worker gets another.
+/// Removes fences of attempts that no worker holds any more. The next worker gets another.
 async fn withdraw(connection: &mut PgConnection, fences: &[Fence]) -> Result<(), sqlx::Error> {
     let Keys { runs, steps, actions, attempts } = Keys::of(fences);
     sqlx::query(
@@ -215,10 +215,10 @@ pub(crate) fn fences_completed() -> String {
     )
 }
 
-/// Finds attempts that were completed before `before`, oldest first, and are not part of the journal yet, in turns between
-/// the namespaces after `after`. What was completed after `now` was completed while the database's clock was wrong, and is
-/// not waited for. At most `limit`, without as many of the oldest of each namespace as `stayed` says. A row that cannot be read
-/// keeps no other back.
+/// Finds attempts that were completed before `before`, oldest first, and are not part of the journal yet, in turns
+/// between the namespaces after `after`. Attempts completed after `now` were completed while the database's clock was
+/// wrong, and are included. At most `limit`, without the `stayed` oldest of each namespace. A row that cannot be read
+/// delays no other.
 pub(crate) async fn completed(
     connection: &mut PgConnection,
     (before, now): (Time, Time),
@@ -251,8 +251,8 @@ pub(crate) async fn completed(
     })
 }
 
-/// Closes attempts whose end stands in the journal: one that its worker completed is remembered for a while without its
-/// output, the others are forgotten. One that a worker has locked stays, and is found later.
+/// Closes attempts whose end is in the journal: one that its worker completed is remembered for a while without its
+/// output, the others are deleted. One that a worker has locked stays, and is found later.
 pub(crate) async fn close(
     connection: &mut PgConnection,
     fences: &[Fence],
@@ -280,8 +280,8 @@ pub(crate) async fn close(
     Ok(())
 }
 
-/// Forgets fences that were revoked before `revoked`, and those that were closed before `closed`, at most `limit` of each.
-/// Answers how many.
+/// Deletes fences that were revoked before `revoked`, and those that were closed before `closed`, at most `limit` of
+/// each. Returns their number.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     revoked: Time,

@@ -1,4 +1,5 @@
-//! Permits of governed queues: who waits, who holds, who gets one. The tables `permits`, `fair_keys` and `ready`.
+//! Permits of governed queues: waiting and held tasks, and the tasks that get a permit. The tables `permits`,
+//! `fair_keys` and `ready`.
 //!
 //! Permits are given under the lock of the queue's row, and what that lock guards is read in later statements.
 
@@ -177,7 +178,7 @@ pub(crate) async fn candidates(
     Ok(found)
 }
 
-/// The last of the keys that [`candidates`] looked at, if there may be more behind it.
+/// The last of the keys that [`candidates`] examined, if there may be more after it.
 pub(crate) async fn skip(
     connection: &mut PgConnection,
     search: &Search<'_>,

@@ -1,4 +1,4 @@
-//! Upkeep of governed queues: permits that nobody uses, keys that are full again, tasks that came before the policy.
+//! Upkeep of governed queues: unused permits, keys that are full again, tasks from before the policy.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::batch::int;
 use super::moment::{Moment, beyond};
 use super::ready::task_key;
 
-/// Takes back permits by which nothing was leased. Whoever comes to lease by one later finds it gone.
+/// Takes back permits by which nothing was leased. A later lease by one finds it missing.
 pub(crate) async fn take_back(
     connection: &mut PgConnection,
     permits: &[Uuid],
@@ -23,8 +23,9 @@ pub(crate) async fn take_back(
     Ok(())
 }
 
-/// Takes back permits by which nothing was leased in time, or whose node is gone. Answers how many. All that lapse do so
-/// before `all_until`, which keeps it to few rows. What says that it does so far later was not written by a right clock.
+/// Takes back permits by which nothing was leased in time, or whose node is dead. Returns their number. All that lapse
+/// do so before `all_until`, which limits the search to few rows. A row with a much later time was not written by a
+/// right clock.
 pub(crate) async fn lapse(
     connection: &mut PgConnection,
     now: Time,
@@ -54,7 +55,7 @@ pub(crate) struct Doubtful {
     pub(crate) task: TaskKey,
 }
 
-/// Permits that were not looked at for long; they are looked at again at `next`.
+/// Returns permits that were not checked for long; they are checked again at `next`.
 pub(crate) async fn doubtful(
     connection: &mut PgConnection,
     now: Time,
@@ -107,7 +108,7 @@ pub(crate) async fn forget_full(
     Ok(())
 }
 
-/// Takes the turn to look through the tasks of a queue, if nobody else has since `swept_at`.
+/// Takes the turn to search the tasks of a queue, if no other node has since `swept_at`.
 pub(crate) async fn sweep_turn(
     connection: &mut PgConnection,
     namespace: &str,
@@ -135,7 +136,8 @@ pub(crate) struct Plain {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// Tasks of a queue that no permit would be given for as their ranks stand: they have none, or one that is none.
+/// Returns tasks of a queue that no permit would be given for because of their ranks: they have none, or an
+/// invalid one.
 pub(crate) async fn plain(
     connection: &mut PgConnection,
     namespace: &str,

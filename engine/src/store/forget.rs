@@ -1,5 +1,5 @@
-//! Deletion of rows that are past their time. Each statement deletes a bounded number of rows in one order and leaves out those
-//! that somebody has locked, so that nodes that do so at once wait neither for each other nor for anybody else.
+//! Deletion of rows past their time. Each statement deletes a bounded number of rows in one order and leaves out locked
+//! rows, so that concurrent nodes wait neither for each other nor for others.
 
 use backstitch_saga::Time;
 use sqlx::AssertSqlSafe;
@@ -12,7 +12,8 @@ const ROWS: i64 = 5_000;
 /// Statements in a row; the rest has its turn with the next look.
 const STATEMENTS: usize = 200;
 
-/// Deletes rows of `table` that satisfy `when`, in order of `by`. `$1` is the instant. Returns how many.
+/// Deletes rows of `table` that satisfy `when`, in order of `by`. `$1` is the instant. Returns their
+/// number.
 async fn delete(
     connection: &mut PgConnection,
     (name, table): (&str, &str),
@@ -59,7 +60,7 @@ pub(crate) async fn plans(connection: &mut PgConnection) -> Result<(), sqlx::Err
     delete(connection, ("plans_forget", "compensation_plans"), rows, None).await.map(drop)
 }
 
-/// Forgets what became of starts of schedules before `before`.
+/// Deletes results of starts of schedules before `before`.
 pub(crate) async fn schedule_starts(
     connection: &mut PgConnection,
     before: Time,
@@ -76,7 +77,8 @@ pub(crate) async fn jobs(connection: &mut PgConnection, before: Time) -> Result<
     delete(connection, ("jobs_forget", "jobs"), rows, Some(before)).await.map(drop)
 }
 
-/// Forgets imports that ended before `before`, conflicts that were resolved before it, and rows and reports of those that are gone or take in nothing more.
+/// Deletes imports that ended before `before`, conflicts that were resolved before it, and rows and reports of imports
+/// that do not exist any more or are over.
 pub(crate) async fn imports(
     connection: &mut PgConnection,
     before: Option<Time>,
@@ -96,7 +98,7 @@ pub(crate) async fn imports(
     delete(connection, ("imports_forget_pieces", "import_piece"), rows, before).await.map(drop)
 }
 
-/// Forgets signals whose runs were never started, kept before `before`. Returns how many.
+/// Deletes signals whose runs were never started, kept before `before`. Returns their number.
 pub(crate) async fn early_signals(
     connection: &mut PgConnection,
     before: Time,
@@ -105,7 +107,7 @@ pub(crate) async fn early_signals(
     delete(connection, ("early_signals_forget_old", "early_signals"), rows, Some(before)).await
 }
 
-/// Forgets workers that left, or whose node was gone, before `before`.
+/// Deletes workers that left, or whose node died, before `before`.
 pub(crate) async fn workers(
     connection: &mut PgConnection,
     before: Time,
@@ -116,7 +118,7 @@ pub(crate) async fn workers(
         .map(drop)
 }
 
-/// Forgets nodes that were gone before `before` and have no runs any more.
+/// Deletes nodes that died before `before` and have no runs any more.
 pub(crate) async fn nodes(connection: &mut PgConnection, before: Time) -> Result<(), sqlx::Error> {
     let when = "t.seen_at < $1 and not exists (select 1 from runs r where r.node = t.id)";
     delete(connection, ("nodes_forget", "nodes"), (when, "t.id"), Some(before)).await.map(drop)

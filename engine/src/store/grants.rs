@@ -95,7 +95,7 @@ async fn as_owner(url: &str) -> Result<PgConnection, Error> {
     Ok(connection)
 }
 
-/// Makes `role`, unless it is there.
+/// Creates `role` unless it exists.
 async fn make_role(connection: &mut PgConnection, role: &str) -> Result<(), Error> {
     let there: bool = sqlx::query_scalar(
         "-- grants_role\nselect exists (select from pg_roles where rolname = $1)",
@@ -110,7 +110,7 @@ async fn make_role(connection: &mut PgConnection, role: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// Sets for how long at least ended runs are kept, whatever retention a server asks for.
+/// Sets the shortest time for which ended runs are kept, whatever retention a server has.
 async fn keep_at_least(connection: &mut PgConnection, seconds: f64) -> Result<(), sqlx::Error> {
     sqlx::query("-- upkeep_keep\nupdate upkeep set keep_at_least = make_interval(secs => $1)")
         .bind(seconds)

@@ -1,5 +1,5 @@
-//! The holder of a serial key. It is written down twice, in the line and beside it, so that a row that is lost lets no
-//! second run in: whoever would give the key away first has the run hold it again that was given it and has not ended.
+//! The holder of a serial key. It is recorded twice, in the line and beside it, so that a lost row admits no second
+//! run: before a node gives the key away, it restores the run that was given it and has not ended.
 
 use backstitch_saga::{RunId, Time};
 use sqlx::Row;
@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::moment::Moment;
 
-/// Writes the row anew of the run that holds a key, as parts of a statement with namespace, key and time: `held` has a row
-/// when one holds it, `back` names the run that does again. A holder that has ended and that nobody looks after is taken out.
+/// Rewrites the row of the run that holds a key, as parts of a statement with namespace, key and time: `held` has a row
+/// if a run holds it, `back` names the run that was restored. A holder that has ended and that no node looks after is
+/// removed.
 const REINSTATED: &str = "over as (delete from serial_keys k where k.namespace = $1 and k.key = $2 and k.state = 'holding' \
      and not exists (select 1 from sequenced s where s.run_id = k.run_id) \
      and exists (select 1 from runs r where r.id = k.run_id and r.state = 'ended') returning k.run_id), \
@@ -24,7 +25,7 @@ const REINSTATED: &str = "over as (delete from serial_keys k where k.namespace =
      on conflict (run_id) do update set namespace = excluded.namespace, key = excluded.key, state = 'holding', \
        since = excluded.since, granted = false returning run_id)";
 
-/// If nobody holds a key although a run that was given it has not ended, has that run hold it again. Answers which.
+/// Restores the holder of a key that has none, if a run that was given it has not ended. Returns that run.
 pub(crate) async fn reinstate(
     connection: &mut PgConnection,
     namespace: &str,
@@ -44,7 +45,7 @@ pub(crate) async fn reinstate(
 /// Result for a key that nobody held.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Promoted {
-    /// Somebody holds it, or nobody waits for it.
+    /// A run holds it, or none waits for it.
     Nobody,
     /// The first in line holds it now.
     Next,
@@ -52,7 +53,7 @@ pub(crate) enum Promoted {
     Back(RunId),
 }
 
-/// If nobody holds a key, gives it to the first in line that was not replaced and awaits no fact.
+/// Gives a key without a holder to the first in line that was not replaced and awaits no fact.
 pub(crate) async fn promote(
     connection: &mut PgConnection,
     namespace: &str,

@@ -10,8 +10,8 @@ use crate::idempotency::KeptAnswer;
 /// Content of a key: the digest of the request's body, and the response once it is known.
 pub(crate) type Known = (Vec<u8>, Option<KeptAnswer>);
 
-/// Reserves a key, or takes it over when nobody works on it any more. Answers when it was first reserved; `None` when
-/// it is answered, in somebody's hands, or belongs to another body.
+/// Reserves a key, or takes it over if no node works on it any more. Returns when it was first reserved; `None` if it
+/// is answered, being worked on, or belongs to another body.
 ///
 /// Of two that ask at once one inserts, and the other waits for it and then finds a lease that holds.
 pub(crate) async fn reserve(
@@ -95,7 +95,7 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-/// Lets a repeat take the key over at once: whether the act was done is not known.
+/// Lets a repeat take the key over immediately: it is unknown if the act was done.
 pub(crate) async fn free(
     connection: &mut PgConnection,
     (namespace, scope): (&str, &[u8]),
@@ -132,7 +132,7 @@ pub(crate) async fn drop_key(
     Ok(())
 }
 
-/// Forgets keys that were reserved before `before`, at most `limit`. Answers how many.
+/// Deletes keys that were reserved before `before`, at most `limit`. Returns their number.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     before: Time,

@@ -1,4 +1,4 @@
-//! Imports: files in pieces, and how far their rows are taken in.
+//! Imports: files in pieces, and the progress of their rows.
 
 use backstitch_saga::Time;
 use sqlx::Row;
@@ -101,7 +101,7 @@ pub(crate) async fn begin(
     Ok(done.rows_affected() == 1)
 }
 
-/// Rows of a file to be kept until they are taken in.
+/// Rows of a file, stored until they are processed.
 #[derive(Debug)]
 pub(crate) struct NewPiece {
     pub(crate) number: i32,
@@ -110,7 +110,8 @@ pub(crate) struct NewPiece {
     pub(crate) body: Vec<u8>,
 }
 
-/// Keeps a piece of a file that is being received, of which so many bytes have come. Returns whether it still is.
+/// Stores a piece of a file that is being received, of which so many bytes have arrived. Returns whether it still
+/// is.
 pub(crate) async fn receive(
     connection: &mut PgConnection,
     id: Uuid,
@@ -138,7 +139,7 @@ pub(crate) async fn receive(
 /// Result for a file that has been uploaded completely.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
-    /// Its rows are taken in from now on.
+    /// Its rows are processed from now on.
     Runs,
     /// It came before, as this import.
     Repeats(Uuid),
@@ -203,7 +204,7 @@ pub(crate) async fn remove(connection: &mut PgConnection, id: Uuid) -> Result<()
     .map(drop)
 }
 
-/// Forgets files of which nothing has come since `before`. Returns how many.
+/// Deletes files without new data since `before`. Returns their number.
 pub(crate) async fn remove_abandoned(
     connection: &mut PgConnection,
     before: Time,
@@ -221,7 +222,7 @@ pub(crate) async fn remove_abandoned(
     Ok(done.rows_affected())
 }
 
-/// Takes imports that have rows to be taken in, the oldest of a source, see [`LongWork::take`].
+/// Takes imports with waiting rows, the oldest of a source, see [`LongWork::take`].
 pub(crate) async fn take(
     connection: &mut PgConnection,
     node: i32,
@@ -231,7 +232,7 @@ pub(crate) async fn take(
     WORK.take(connection, node, times, limit).await?.iter().map(import_row).collect()
 }
 
-/// A piece whose rows are to be taken in.
+/// A piece with rows to process.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) number: i32,
@@ -279,8 +280,8 @@ impl Tally {
     }
 }
 
-/// Removes a piece whose rows were taken in, and counts them; nothing is counted when it is gone. The import is due again at `due_at`,
-/// or has ended with its last piece.
+/// Removes a processed piece, and counts its rows; nothing is counted if it does not exist any more. The import is due
+/// again at `due_at`, or has ended with its last piece.
 pub(crate) async fn count(
     connection: &mut PgConnection,
     (id, number): (Uuid, i32),

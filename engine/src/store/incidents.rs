@@ -239,7 +239,7 @@ pub(crate) async fn notes(
     rows.iter().rev().map(note).collect()
 }
 
-/// The last records of a run that tell of `step`, newest first.
+/// Returns the last records of a run that concern `step`, newest first.
 pub(crate) async fn records_about(
     connection: &mut PgConnection,
     run: RunId,
@@ -275,8 +275,8 @@ pub(crate) async fn records_about(
 const OF_RUN: &str =
     "of_run as (select 'Erased' = any(conditions) as erased from runs where id = $1 for share)";
 
-/// Gives an incident to `assignee`, or takes it from everybody, and keeps who did so. Returns whether it did: not when the run
-/// was erased.
+/// Assigns an incident to `assignee`, or to nobody, and records the actor. Returns whether it did: not if the run was
+/// erased.
 pub(crate) async fn assign(
     connection: &mut PgConnection,
     namespace: &str,

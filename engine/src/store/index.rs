@@ -24,7 +24,7 @@ pub(crate) struct IndexRows {
     pub(crate) effects: Vec<EffectRow>,
     /// Sorted by record and place.
     pub(crate) acts: Vec<ActRow>,
-    /// The digest of the input that stands under the run's key; what should stand there.
+    /// The digest of the input under the run's key, present or expected.
     pub(crate) key: Option<Vec<u8>>,
     /// The other run that has its key: started while the line of this one was lost.
     pub(crate) key_taken_by: Option<RunId>,
@@ -79,7 +79,7 @@ pub(crate) struct RunRow {
 pub(crate) enum Charge {
     /// This node.
     Node(i32),
-    /// Nobody until then.
+    /// None until then.
     Parked(Option<Time>),
 }
 
@@ -317,8 +317,8 @@ pub(crate) async fn known_nodes(
     Ok(ids.into_iter().collect())
 }
 
-/// Stops all writers of journals until the transaction ends. Waits for those under way as long as `patience` says, in
-/// PostgreSQL's words; all that come meanwhile wait behind.
+/// Stops all writers of journals until the transaction ends. Waits for those in progress as long as `patience`, in
+/// PostgreSQL's words; later ones wait behind.
 pub(crate) async fn stop_writers(
     connection: &mut PgConnection,
     patience: &str,

@@ -1,4 +1,4 @@
-//! Intake: documents of sources as they came, and what became of them.
+//! Intake: documents of sources as they arrived, and their results.
 
 use backstitch_saga::Time;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
@@ -10,7 +10,7 @@ use super::batch::{part, printable};
 use super::moment::Moment;
 
 part!(
-    /// Documents that came in. One that is there already is changed, if it was refused.
+    /// Documents that arrived. An existing one is changed if it was refused.
     Intakes {
         id: Uuid,
         namespace: String,
@@ -60,7 +60,7 @@ pub(crate) struct NewIntake {
     pub(crate) message: Option<String>,
     pub(crate) errors: Option<String>,
     pub(crate) received_at: Time,
-    /// Set for one that is there already and was processed again.
+    /// Set for an existing document that was processed again.
     pub(crate) processed_at: Option<Time>,
     pub(crate) door: &'static str,
     pub(crate) form: &'static str,
@@ -78,7 +78,7 @@ pub(crate) struct NewIntake {
     pub(crate) mapped: Option<Mapping>,
     /// The reprocessing that appends its event.
     pub(crate) reprocess: Option<Uuid>,
-    /// The bytes; `None` for one that is there already.
+    /// The bytes; `None` for an existing document.
     pub(crate) raw: Option<Vec<u8>>,
 }
 
@@ -215,7 +215,7 @@ pub(crate) fn parts(first: usize) -> String {
     )
 }
 
-/// Writes documents that became no event. Returns how many of those that were there already were changed.
+/// Writes documents that became no event. Returns the number of existing ones that were changed.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     intakes: &Intakes,
@@ -381,7 +381,7 @@ pub(crate) async fn find(
     query.fetch_optional(connection).await?.as_ref().map(intake_row).transpose()
 }
 
-/// Finds the bytes of a document; `None` when they are gone.
+/// Finds the bytes of a document; `None` if they were deleted.
 pub(crate) async fn raw(
     connection: &mut PgConnection,
     id: Uuid,
@@ -392,7 +392,7 @@ pub(crate) async fn raw(
         .await
 }
 
-/// The documents of which one of `events` was made.
+/// Returns the documents of which one of `events` was made.
 pub(crate) async fn behind(
     connection: &mut PgConnection,
     namespace: &str,

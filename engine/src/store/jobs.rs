@@ -1,4 +1,4 @@
-//! The tables `jobs` and `job_items`: one verb on many, and what became of each.
+//! The tables `jobs` and `job_items`: one verb on many items, and their results.
 //!
 //! The counts on a job change only in the statement that changes its items, so that they always sum up.
 
@@ -57,8 +57,8 @@ pub(crate) struct ItemResult {
 const COLUMNS: &str = "id, namespace, asked, state, why, actor, created_at, ended_at, total, done, came_back, refused, \
     next_at, canary_until";
 
-/// Makes a job, with all that it is made of. Answers how many; more than `most` are too many, and nothing is written.
-/// The same id twice is one job.
+/// Creates a job with all its items. Returns their number; more than `most` are too many, and nothing is written. The
+/// same id twice is one job.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     namespace: &str,
@@ -179,9 +179,9 @@ pub(crate) fn jobs_claim() -> String {
     )
 }
 
-/// Takes jobs that are due and that no other node works on, in turns between the namespaces after `after`. What a node that
-/// is gone had taken is free at once. Until `until.1` none of them is due again: should this node die, what it did meanwhile
-/// is paid for. A row that cannot be read does not hold up the others. The try is counted before it is made.
+/// Takes jobs that are due and that no other node works on, in turns between the namespaces after `after`. Jobs of a
+/// dead node are free immediately. Until `until.1` none of them is due again: should this node die, its acts are paid
+/// for. A row that cannot be read does not delay the others. The try is counted before it is made.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     (node, dead_after_ms): (i32, i64),
@@ -251,7 +251,7 @@ pub(crate) async fn canary(
     rows.iter().map(item_row).collect()
 }
 
-/// Writes what became of some.
+/// Records results of items.
 pub(crate) async fn record(
     connection: &mut PgConnection,
     id: Uuid,
@@ -325,7 +325,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) at: Time,
 }
 
-/// Changes how a job stands, if it stands as expected. Answers whether it did.
+/// Changes the state of a job, if it has the expected one. Returns whether it did.
 pub(crate) async fn turn(
     connection: &mut PgConnection,
     namespace: &str,
@@ -363,7 +363,7 @@ pub(crate) async fn prove(connection: &mut PgConnection, id: Uuid) -> Result<(),
     Ok(())
 }
 
-/// The state in which a paused job goes on.
+/// Returns the state in which a paused job goes on.
 pub(crate) async fn resumes_as(
     connection: &mut PgConnection,
     namespace: &str,
@@ -379,7 +379,7 @@ pub(crate) async fn resumes_as(
     Ok(proven.map(|proven| if proven { JobState::Running } else { JobState::Canary }))
 }
 
-/// Gives a job back, to be looked at again at `next_at`.
+/// Gives a job back, to be continued at `next_at`.
 pub(crate) async fn give_back(
     connection: &mut PgConnection,
     id: Uuid,
@@ -412,7 +412,7 @@ fn word<T: serde::de::DeserializeOwned>(column: &str, text: String) -> Result<T,
 /// Substitute for the request of a job that cannot be read.
 const UNREADABLE: &str = r#"{"verb":"retry","reason":""}"#;
 
-/// A job as its row says. What was asked may be damaged: the rest is told all the same.
+/// Returns a job by its row. The request may be damaged: the rest is returned all the same.
 fn job(row: &PgRow, first: usize) -> Result<JobRow, sqlx::Error> {
     let asked: String = row.try_get(first + 2)?;
     let read = |text: &str| -> Result<NewJob, sqlx::Error> {

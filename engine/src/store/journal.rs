@@ -81,7 +81,8 @@ pub(crate) async fn load(
     Ok(found)
 }
 
-/// Answers how many of `runs`, in order, have at most `bytes` bytes in all that [`load`] would read: the first one in any case.
+/// Returns how many of `runs`, in order, have at most `bytes` bytes together that [`load`] would read: at least the
+/// first one.
 pub(crate) async fn fitting(
     connection: &mut PgConnection,
     runs: &[RunId],
@@ -186,7 +187,7 @@ pub(crate) async fn written_by(
     rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
 }
 
-/// Keeps a snapshot, unless a newer one is there.
+/// Keeps a snapshot, unless a newer one exists.
 pub(crate) async fn keep_snapshot(
     connection: &mut PgConnection,
     run: RunId,

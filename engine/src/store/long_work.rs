@@ -1,4 +1,5 @@
-//! Work that goes on in pieces, a node at a time: imports and reprocessings. A node takes it for a while, and whoever dies leaves it due then.
+//! Work that continues in pieces, one node at a time: imports and reprocessings. A node takes it for a while; after its
+//! death it is due then.
 
 use backstitch_saga::Time;
 use sqlx::AssertSqlSafe;

@@ -96,13 +96,15 @@ use crate::Error;
 
 /// The most connections of a namespace among those that readers share.
 const READERS_EACH: usize = 3;
-/// The connections for lists, and how many of them a namespace has at most.
+/// Number of connections for lists, and largest number of them for a namespace.
 const LISTERS: u32 = 3;
 const LISTERS_EACH: usize = 2;
-/// The connections for what is kept of requests, and how many of them a namespace has at most.
+/// Number of connections for kept responses of requests, and largest number of them for a
+/// namespace.
 const ACTORS: u32 = 3;
 const ACTORS_EACH: usize = 2;
-/// The connections over which runs are loaded into memory, and how many of them a namespace has at most.
+/// Number of connections over which runs are loaded into memory, and largest number of them for a
+/// namespace.
 const LOADERS: u32 = 3;
 const LOADERS_EACH: usize = 2;
 /// Number of large pages that are put together at the same time, and the largest number of them for
@@ -111,7 +113,7 @@ const PAGES: u32 = 3;
 const PAGES_EACH: usize = 1;
 /// The connections for the node's own chores.
 const KEEPERS: u32 = 3;
-/// The connections for who asks.
+/// Number of connections for the identification of callers.
 const GATES: u32 = 2;
 /// The connections on which notifications are heard.
 const EARS: u32 = 1;
@@ -146,7 +148,7 @@ pub(crate) struct Database {
     loading: Arc<Seats>,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: Pool,
-    /// For who asks: nobody else's queries are waited for.
+    /// For the identification of callers, which waits for no other queries.
     pub(crate) gate: Pool,
     /// For what is heard by NOTIFY.
     ears: PgPool,
@@ -323,7 +325,7 @@ impl Database {
         Reader::of(&self.loaders, &self.loading, namespace).await
     }
 
-    /// A turn to have a large page put together, of which a namespace has one at a time.
+    /// Returns a turn to build a large page, of which a namespace has one at a time.
     ///
     /// # Errors
     /// [`Error::Busy`] when too many of the namespace wait already, or for too long.
@@ -371,8 +373,8 @@ impl Database {
         [&self.readers, &self.listers, &self.actors, &self.loaders, &self.keepers, &self.gate]
     }
 
-    /// Says that new sessions cannot be had, for how long, and what to do about it, for a server whose committers have
-    /// `committing`.
+    /// Reports that new sessions are unavailable, for how long, and what to do about it, for a server whose committers
+    /// have `committing`.
     pub(crate) fn shortage(&self, committing: u32) -> Option<(Duration, String)> {
         let Shortage { since, why } = self.supply.shortage()?;
         let needed = self.needed(committing);
@@ -451,7 +453,8 @@ pub(crate) fn listed<T>(found: Result<T, sqlx::Error>) -> Result<T, Error> {
     }
 }
 
-/// A pool of sessions with these settings, each of which is checked before it is used again.
+/// Returns a pool of sessions with these settings, each of which is checked before it is used
+/// again.
 fn pool(connections: u32, settings: Settings, supply: &Supply) -> PgPoolOptions {
     let (check, supply) = (settings.clone(), supply.clone());
     PgPoolOptions::new()

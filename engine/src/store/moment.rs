@@ -20,8 +20,8 @@ const FIRST: i64 = -211_813_488_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment(pub(crate) Time);
 
-/// Returns the instant after which no hold ends that was taken by a right clock, where one that is taken now ends at `until`. A
-/// row that says otherwise was written by a clock that was ahead, or by hand, and is held by nobody.
+/// Returns the latest end of a hold that was taken by a right clock, if one that is taken now ends at `until`. A row
+/// with a later end was written by a clock that was ahead, or by hand, and counts as free.
 pub(crate) fn beyond(until: Time) -> Time {
     until.after(AHEAD)
 }

@@ -1,4 +1,4 @@
-//! Nodes, their signs of life, and the database's clock.
+//! Nodes, their heartbeats, and the database's clock.
 
 use backstitch_saga::Time;
 use sqlx::Row;
@@ -15,8 +15,8 @@ pub(crate) async fn join(connection: &mut PgConnection, name: &str) -> Result<i3
         .await
 }
 
-/// Gives a sign of life, with what the node takes for now. Answers how long ago the last one was, in milliseconds; `None` when this node had been
-/// forgotten.
+/// Writes a heartbeat, with the node's present time. Returns the time since the last one, in milliseconds; `None` if
+/// this node had been forgotten.
 pub(crate) async fn beat(
     connection: &mut PgConnection,
     node: i32,
@@ -61,7 +61,7 @@ pub(crate) async fn elsewhere(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub(crate) id: i32,
-    /// Its last sign of life, in microseconds of the database's clock.
+    /// Its last heartbeat, in microseconds of the database's clock.
     pub(crate) seen_at: i64,
     pub(crate) stopped: bool,
     /// By the database's clock that was too long ago.
@@ -88,7 +88,7 @@ pub(crate) async fn seen(
     rows.iter().map(peer).collect()
 }
 
-/// Leaves the nodes: others take over at once what is left.
+/// Leaves the nodes: others take over the rest immediately.
 pub(crate) async fn leave(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
     sqlx::query("-- nodes_leave\nupdate nodes set stopped_at = clock_timestamp() where id = $1")
         .bind(node)
@@ -116,8 +116,8 @@ pub(crate) async fn probe(connection: &mut PgConnection, node: i32) -> Result<()
     Ok(())
 }
 
-/// Brings back to the present what was written by a clock that was ahead and has been corrected: when nodes were last seen,
-/// and when jobs are due. Returns how many rows.
+/// Corrects times that were written by a clock that was ahead: when nodes were last seen, and when jobs are due.
+/// Returns the number of rows.
 pub(crate) async fn set_back(connection: &mut PgConnection, now: Time) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "-- nodes_set_back\n\

@@ -1,4 +1,4 @@
-//! The table `open_effects`: what stands in other systems and should not, or may, as people look for it.
+//! The table `open_effects`: effects in other systems that remain and should not, or that may remain.
 
 use backstitch_saga::protocol::{EffectFilter, EffectLine, SystemCount};
 use backstitch_saga::{RunId, Time, Timestamp};
@@ -135,7 +135,7 @@ pub(super) async fn of_runs(
     rows.iter().map(effect).collect()
 }
 
-/// Writes the lines of a run anew. One that is there keeps since when.
+/// Rewrites the rows of a run. An existing one keeps its time.
 pub(super) async fn rewrite(
     connection: &mut PgConnection,
     run: RunId,

@@ -74,8 +74,8 @@ fn suffix(week: i64) -> String {
     format!("p{}", day(week))
 }
 
-/// The weeks that have a partition of each table, as far as a node knows. What belongs to runs of one of them is written
-/// straight there: a statement on the whole table costs more with every partition that it has.
+/// The weeks that have a partition of each table, as far as a node knows. Rows of runs of these weeks are written
+/// directly to the partitions: a statement on the whole table costs more with every partition that it has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Weeks(Arc<RwLock<BTreeSet<i64>>>);
 
@@ -168,7 +168,7 @@ async fn make_again(
     }
 }
 
-/// Makes one partition, unless it is there. The owner of the schema does it, whoever asks.
+/// Creates one partition, unless it exists, by a function of the owner.
 async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- partition_make\n\
@@ -183,8 +183,8 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
     Ok(())
 }
 
-/// Drops the weeks of events before that of `before`, the oldest first. Returns how many went; one that is in use waits for the
-/// next look, and so do those after it.
+/// Drops the weeks of events before that of `before`, the oldest first. Returns their number; one that is in use waits
+/// for the next pass, and so do those after it.
 pub(crate) async fn drop_events(
     connection: &mut PgConnection,
     before: Time,

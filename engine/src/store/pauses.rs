@@ -20,9 +20,8 @@ pub(crate) struct Suspicion {
     pub(crate) unseen_since: Time,
 }
 
-/// Pauses each workflow with so many runs that opened incidents with one new fingerprint; once for each fingerprint. What
-/// runs left behind that people killed, or erased, says nothing of a deploy.
-/// Answers what was paused: namespace, workflow, reason.
+/// Pauses each workflow with so many runs that opened incidents with one new fingerprint; once for each fingerprint.
+/// Runs that people killed or erased do not count. Returns the pauses: namespace, workflow, reason.
 pub(crate) async fn guard(
     connection: &mut PgConnection,
     actor: &str,
@@ -62,7 +61,7 @@ pub(crate) async fn guard(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
-/// Makes a change of the pause of a workflow that somebody asked for. Answers whether there was anything to change.
+/// Changes the pause of a workflow by a person's request. Returns whether there was anything to change.
 async fn change(
     connection: &mut PgConnection,
     statement: &'static str,
@@ -118,8 +117,8 @@ pub(crate) async fn resume(
     .await
 }
 
-/// Makes a pause that is over, so that the runs of a workflow are let go which are held although no pause of it is known any more.
-/// Answers whether there are such.
+/// Creates a pause that is over, so that the runs of a workflow are released which are held without a known pause.
+/// Returns whether there are such.
 pub(crate) async fn let_go(
     connection: &mut PgConnection,
     namespace: &str,
@@ -141,7 +140,7 @@ pub(crate) async fn let_go(
     .await
 }
 
-/// The workflows of those of these runs that a pause holds of which nothing is known any more: namespace and workflow.
+/// Returns the workflows of those of these runs that an unknown pause holds: namespace and workflow.
 pub(crate) async fn forgotten(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -209,7 +208,7 @@ fn view(row: &PgRow) -> Result<(i64, PauseView), sqlx::Error> {
     Ok((row.try_get(0)?, view))
 }
 
-/// A pause that is over, whose runs are to be let go.
+/// A pause that is over, with runs to release.
 #[derive(Clone, Debug)]
 pub(crate) struct Over {
     pub(crate) namespace: String,
@@ -220,7 +219,7 @@ pub(crate) struct Over {
     pub(crate) reason: String,
 }
 
-/// Pauses that are over and of which not all runs are known to be let go, by namespace.
+/// Pauses that are over and of which runs may still be held, by namespace.
 const OVER: Waiting = Waiting {
     table: "workflow_pauses",
     when: "resumed_at is not null and released_at is null",
@@ -244,8 +243,8 @@ pub(crate) fn pauses_over() -> String {
     )
 }
 
-/// Finds pauses that are over and of which not all runs are known to be let go, at most `limit`, in turns between the
-/// namespaces after `after`. One whose workflow is paused again is none.
+/// Finds pauses that are over and of which runs may still be held, at most `limit`, in turns between the namespaces
+/// after `after`. One whose workflow is paused again is left out.
 pub(crate) async fn over(
     connection: &mut PgConnection,
     limit: i64,
@@ -289,7 +288,7 @@ pub(crate) async fn held(
     Ok(ids.into_iter().map(RunId).collect())
 }
 
-/// All runs of a pause were let go.
+/// Notes that all runs of a pause were released.
 pub(crate) async fn released(
     connection: &mut PgConnection,
     over: &Over,

@@ -17,11 +17,11 @@ use super::moment::Moment;
 const COLUMNS: &str = "id, run_id, workflow, scope, force, reason, made_by, made_at, seq, revision, undos, past_pivot, state, \
      needs_approval, approved_by, approved_at, approval_reason, ended_by, ended_at, end_reason, mark";
 
-/// A plan as it is kept.
+/// A plan as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct PlanRow {
     pub(crate) plan: CompensationPlan,
-    /// By what the rules tell whether the same would still be undone.
+    /// The mark by which the rules tell if the same would still be undone.
     pub(crate) mark: Uuid,
 }
 
@@ -63,8 +63,8 @@ fn scope_text(scope: &Scope) -> String {
     serde_json::to_string(scope).unwrap_or_default()
 }
 
-/// Writes an open plan anew that nobody applies, in place of `plan.revision`: an approval of before is void. Returns whether it
-/// did.
+/// Rewrites an open plan that is not being applied, in place of `plan.revision`: an earlier approval is void. Returns
+/// whether it did.
 pub(crate) async fn change(
     connection: &mut PgConnection,
     namespace: &str,
@@ -95,7 +95,7 @@ pub(crate) async fn change(
     Ok(done.rows_affected() > 0)
 }
 
-/// Notes that somebody approves a revision of an open plan. Returns whether it was there.
+/// Records the approval of a revision of an open plan. Returns whether it existed.
 pub(crate) async fn approve(
     connection: &mut PgConnection,
     (namespace, id, revision): (&str, Uuid, u32),
@@ -118,8 +118,8 @@ pub(crate) async fn approve(
     Ok(done.rows_affected() > 0)
 }
 
-/// Notes that `actor` asks for the undo of a revision of an open plan, unless somebody does already. Returns who does; `None`
-/// when the plan is not open in that revision.
+/// Records that `actor` requests the undo of a revision of an open plan, unless another does already. Returns who does;
+/// `None` if the plan is not open in that revision.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     (namespace, id, revision): (&str, Uuid, u32),

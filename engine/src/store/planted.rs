@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use super::batch::{Offers, Updates};
 
-/// Writes index rows whatever became of the records that they belong to.
+/// Writes index rows even if their records were not inserted.
 pub(crate) async fn stray_rows(connection: &mut PgConnection, updates: &Updates) {
     if !planted!("stray-index-row") {
         return;

@@ -21,9 +21,9 @@ pub(crate) struct Pool {
 /// State of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolNumbers {
-    /// Connections that somebody has.
+    /// Connections in use.
     pub(crate) in_use: u64,
-    /// Connections that nobody has.
+    /// Idle connections.
     pub(crate) idle: u64,
     /// The most connections.
     pub(crate) limit: u64,
@@ -53,7 +53,7 @@ impl Pool {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         if self.pool.num_idle() > 0 || self.pool.size() >= self.limit() {
-            // It is others of this server that are waited for, if anybody.
+            // Others of this server are waited for, if any.
             return self.pool.acquire().await;
         }
         let wait = self.supply.wait();

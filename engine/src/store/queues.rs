@@ -1,4 +1,4 @@
-//! The table `queues`: what is allowed, and how the limiters stand.
+//! The table `queues`: limits of queues, and the state of their limiters.
 
 use backstitch_saga::Time;
 use sqlx::Row;
@@ -95,7 +95,8 @@ pub(crate) async fn one(
     row.as_ref().map(queue_row).transpose()
 }
 
-/// One governed queue; nobody else changes it, or gives permits for it, until the transaction ends.
+/// Returns one governed queue; no other transaction changes it, or gives permits for it, until the
+/// transaction ends.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     namespace: &str,
@@ -113,7 +114,7 @@ pub(crate) async fn lock(
     row.as_ref().map(queue_row).transpose()
 }
 
-/// Lets the keys of a queue be looked at again at `at`, if they were not to be before.
+/// Lets the keys of a queue be checked again at `at`, if not before.
 pub(crate) async fn free_keys(
     connection: &mut PgConnection,
     namespace: &str,
@@ -222,7 +223,7 @@ pub(crate) async fn remove(
     Ok(removed == 1)
 }
 
-/// Writes how the limiter of a queue stands.
+/// Writes the state of a queue's limiter.
 pub(crate) async fn keep_limiter(
     connection: &mut PgConnection,
     namespace: &str,

@@ -102,8 +102,8 @@ pub(crate) async fn take(
     WORK.take(connection, node, times, limit).await?.iter().map(reprocess_row).collect()
 }
 
-/// The next documents with their bytes, which are gone of those that were erased: as many as have so many bytes together, and one
-/// at least.
+/// Returns the next documents with their bytes, which are missing for erased ones: as many as have so many bytes
+/// together, and at least one.
 pub(crate) async fn next(
     connection: &mut PgConnection,
     row: &ReprocessRow,
@@ -125,7 +125,7 @@ pub(crate) async fn next(
     rows.iter().map(|row| Ok((super::intake::intake_row(row)?, row.try_get("raw")?))).collect()
 }
 
-/// Counts what became of the documents up to `last`, unless somebody else did; without a last one it has ended.
+/// Counts the results of the documents up to `last`, unless another node did; without a last one it has ended.
 pub(crate) async fn count(
     connection: &mut PgConnection,
     row: &ReprocessRow,
@@ -218,7 +218,7 @@ pub(crate) struct ProblemRow {
     pub(crate) intake: Uuid,
     /// JSON list of the failures of the last one.
     pub(crate) failures: String,
-    /// Documents that were looked at, of all reasons.
+    /// Number of documents that were read, of all reasons.
     pub(crate) looked: i64,
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::moment::Moment;
 
-/// A run that does not know yet how a fact stands that it requires.
+/// A run that does not know the present state of a fact that it requires.
 #[derive(Clone, Debug)]
 pub(crate) struct Changed {
     pub(crate) run: RunId,
@@ -20,7 +20,7 @@ pub(crate) struct Changed {
     pub(crate) by: Option<String>,
 }
 
-/// Those of these runs that do not know how a fact stands that they require.
+/// Returns those of these runs that do not know the present state of a fact that they require.
 pub(crate) async fn changed(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -37,7 +37,7 @@ pub(crate) async fn changed(
     rows.iter().map(read).collect()
 }
 
-/// Runs after the given one that require a fact and do not know how it stands.
+/// Returns runs after the given one that require a fact and do not know its state.
 pub(crate) async fn changed_by(
     connection: &mut PgConnection,
     namespace: &str,
@@ -97,7 +97,7 @@ pub(crate) async fn of(
     rows.iter().map(line).collect()
 }
 
-/// Writes the lines of a run that are missing, and sets right what becomes of it.
+/// Writes the missing rows of a run, and corrects its policy.
 pub(crate) async fn restore(
     connection: &mut PgConnection,
     namespace: &str,
@@ -177,7 +177,8 @@ pub(crate) async fn dependents(
     rows.iter().map(dependent).collect()
 }
 
-/// The runs under way that require facts which `by` has established and which stand, at most `limit`.
+/// Returns the runs in progress that require facts which `by` has established and which are still
+/// established, at most `limit`.
 pub(crate) async fn dependents_of(
     connection: &mut PgConnection,
     namespace: &str,

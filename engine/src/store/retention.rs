@@ -38,9 +38,9 @@ pub(crate) struct Cutoff {
 pub(crate) struct Range {
     /// The namespace and name of the workflow; every workflow without it.
     pub(crate) workflow: Option<(String, String)>,
-    /// The last run that was looked at.
+    /// The last run that was checked.
     pub(crate) after: Uuid,
-    /// The first run that is not looked at.
+    /// The first run that is not checked.
     pub(crate) to: Uuid,
 }
 
@@ -143,9 +143,9 @@ pub(crate) async fn page(
     Ok((last, past))
 }
 
-/// Deletes those of `runs` that are past retention, of the server (`before`) or of their workflow, with everything that is kept of them, in one transaction, until they
-/// have `records` records together. The owner of the schema does it, and looks at each of them again. Answers how many runs
-/// went, and the last if it did not look at all.
+/// Deletes those of `runs` that are past retention, of the server (`before`) or of their workflow, with all their rows,
+/// in one transaction, until they have `records` records together, by a function of the owner, which checks each of
+/// them again. Returns the number of deleted runs, and the last one if it did not check all.
 pub(crate) async fn delete(
     connection: &mut PgConnection,
     runs: &[Uuid],

@@ -1,4 +1,4 @@
-//! Index rows of runs, written anew as the journals say they should be.
+//! Index rows of runs, rewritten by their journals.
 
 use backstitch_saga::RunId;
 use sqlx::postgres::PgConnection;
@@ -8,8 +8,8 @@ use super::index::{Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
 use super::moment::Moment;
 use super::open_effects;
 
-/// Writes everything anew that the indexes say about one run. Acts that are right stay, and wrong ones are set aside:
-/// nothing that says what people did is deleted.
+/// Rewrites all index rows of one run. Correct acts stay, and wrong ones are set aside: no act of a person is
+/// deleted.
 pub(crate) async fn rewrite(
     connection: &mut PgConnection,
     run: RunId,
@@ -45,8 +45,8 @@ pub(crate) async fn rewrite(
     acts::insert(connection, run, (&row.namespace, &row.workflow), &missing).await
 }
 
-/// Deletes what is on offer and should not be. What is right stays: it says more than the journal, since when a task waits
-/// and which rank it has.
+/// Deletes tasks that are offered and should not be. Correct rows stay: they have more than the journal, the time since
+/// when a task waits and its rank.
 async fn take_off_offer(
     connection: &mut PgConnection,
     run: RunId,

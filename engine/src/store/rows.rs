@@ -1,4 +1,4 @@
-//! The rows of runs that hold or await something, read and written anew as the journals say they should be.
+//! The rows of runs that hold or await something, read, and rewritten by their journals.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use super::{facts, required, sequence};
 pub(crate) struct SequenceRows {
     /// It is known to hold or await something.
     pub(crate) noted: bool,
-    /// The serial key in whose line it stands.
+    /// The serial key in whose line it is.
     pub(crate) key: Option<String>,
-    /// It was told that the key is its.
+    /// It was notified that it has the key.
     pub(crate) has_key: bool,
     /// That it holds the key is written down a second time, or is not its to be written.
     pub(crate) is_holder: bool,
@@ -25,9 +25,10 @@ pub(crate) struct SequenceRows {
     pub(crate) awaited: Vec<Requirement>,
     /// The facts that it establishes when it has succeeded; sorted.
     pub(crate) promised: Vec<Requirement>,
-    /// The facts that it requires, also those that stand, each with whether it knows that it was withdrawn.
+    /// The facts that it requires, established ones included, each with a flag: it knows that it was
+    /// withdrawn.
     pub(crate) required: Vec<(RequiredFact, bool)>,
-    /// For how long it waits for facts.
+    /// Time that it waits for facts.
     pub(crate) within: Span,
 }
 
@@ -69,8 +70,8 @@ pub(crate) async fn read(
     Ok(found)
 }
 
-/// Writes the rows that are missing. A run that has its key holds it, unless another was given it meanwhile; then it is in
-/// line, and is not held up.
+/// Writes the missing rows. A run that has its key holds it, unless another was given it in between; then it is in
+/// line, and goes on.
 pub(crate) async fn restore(
     connection: &mut PgConnection,
     namespace: &str,
@@ -85,7 +86,7 @@ pub(crate) async fn restore(
     };
     let (subjects, facts) = columns(&rows.awaited);
     let (made_about, made) = columns(&rows.promised);
-    // A fact that stands by now is found by the sweep, which tells the run.
+    // A fact that is established by now is found by the sweep, which notifies the run.
     sqlx::query(
         "-- sequenced_restore\n\
          with w as (insert into awaited (run_id, namespace, subject, fact, since, until) \

@@ -120,7 +120,8 @@ pub(crate) async fn one(
     query.build().fetch_optional(connection).await?.as_ref().map(run_line).transpose()
 }
 
-/// Runs of a namespace, newest first, before the run `before`. `lead`: by how much the id of one may be ahead of its start.
+/// Lists runs of a namespace, newest first, before the run `before`. `lead` is the time by which the id of one may be
+/// ahead of its start.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
@@ -150,7 +151,7 @@ pub(crate) async fn list(
             asked.push_rest(&mut query, "r.workflow desc, ");
         }
         Way::Words { active, outcomes } => {
-            // What a run that has not ended is, is in the words; of one that has, only that it has.
+            // The state of a run that has not ended is in the words; of one that has, only its end.
             asked.filter.outcome = None;
             if filter.state != Some(State::Ended) && filter.outcome.is_none() {
                 asked.filter.state = None;

@@ -13,8 +13,8 @@ use super::partitions::first_id;
 use crate::RunFilter;
 use crate::charge::Owned;
 
-/// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come. Rows that others have locked
-/// are not waited for; their runs are returned.
+/// Parks runs of which `node` is in charge: from now on they are checked when `wakes[i]` has come. Rows that others
+/// have locked are not waited for; their runs are returned.
 pub(crate) async fn park(
     connection: &mut PgConnection,
     node: i32,
@@ -70,8 +70,8 @@ pub(crate) async fn wake(
     few(&rows)
 }
 
-/// Takes charge of all runs of nodes that are `gone` if they are no more than `most`, otherwise of none. Returns them with
-/// their namespaces, and whether they were more.
+/// Takes charge of all runs of the dead nodes `gone` if they are no more than `most`, otherwise of none. Returns them
+/// with their namespaces, and whether they were more.
 pub(crate) async fn take_over(
     connection: &mut PgConnection,
     node: i32,
@@ -146,7 +146,7 @@ pub(crate) async fn wake_these(
     owned(&rows)
 }
 
-/// Lists runs of nodes that are `gone`, at most `limit`: namespaces take turns. Looks at no more than `looked_at`.
+/// Lists runs of the dead nodes `gone`, at most `limit`: namespaces take turns. Examines no more than `looked_at`.
 pub(crate) async fn of_nodes(
     connection: &mut PgConnection,
     gone: &[i32],
@@ -165,7 +165,7 @@ pub(crate) async fn of_nodes(
     owned(&rows)
 }
 
-/// Takes charge of those of `runs` that nodes which are `gone` are in charge of.
+/// Takes charge of those of `runs` that the dead nodes `gone` are in charge of.
 pub(crate) async fn take_over_these(
     connection: &mut PgConnection,
     node: i32,
@@ -245,8 +245,8 @@ pub(crate) async fn state(
     Ok(word.and_then(|word| state_of(&word)))
 }
 
-/// Adds what `filter` asks for to the conditions on a run `r` of `namespace`. `lead`: by how much the id of a run may be ahead
-/// of its start, so that the index of ids serves; `None` where no run may be missed.
+/// Adds the conditions of `filter` on a run `r` of `namespace`. `lead` is the time by which the id of a run may be
+/// ahead of its start, so that the index of ids serves; `None` if no run may be missed.
 pub(crate) fn push_filter(
     query: &mut QueryBuilder<Postgres>,
     namespace: &str,
@@ -302,8 +302,8 @@ pub(crate) fn push_filter(
     push_times(query, filter, lead);
 }
 
-/// The same for the times. A run's id tells when it was asked for: it may begin much later (a child, a start in a
-/// transaction that stayed open), but earlier only where the clock that made the id was ahead.
+/// The same for the times. A run's id shows when it was requested: it may begin much later (a child, a start in a
+/// transaction that stayed open), but earlier only if the clock that made the id was ahead.
 fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter, lead: Option<Span>) {
     if let Some(Timestamp(from)) = filter.started_from {
         query.push(" and r.started_at >= ").push_bind(Moment(from));

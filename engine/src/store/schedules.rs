@@ -1,5 +1,5 @@
-//! Schedules and the history of their starts. Every write names the revision that was read: of several at once one is
-//! made, and what it tells goes into the history with it or not at all.
+//! Schedules and the history of their starts. Every write names the revision that was read: of concurrent writes one
+//! succeeds, and its entries of the history are written with it or not at all.
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{ScheduleSpec, ScheduleStart, StartOrigin};
@@ -23,7 +23,7 @@ pub(crate) struct ScheduleRow {
     pub(crate) state: State,
 }
 
-/// Schedules at which somebody must look, by namespace.
+/// Damaged schedules, by namespace.
 const WAITING: Waiting = Waiting {
     table: "schedules",
     when: "due_at is not null",
@@ -107,7 +107,7 @@ pub(crate) async fn list(
 /// A schedule among all: namespace and name.
 pub(crate) type Place = (String, String);
 
-/// A row of a walk: where it stands, when it is due, and the schedule unless it cannot be read.
+/// A row of a walk: its key, its due time, and the schedule unless it cannot be read.
 pub(crate) type Walked = (Place, Option<Time>, Result<ScheduleRow, sqlx::Error>);
 
 /// Schedules of all namespaces after `after`, with when each is due.
@@ -161,8 +161,8 @@ pub(crate) async fn create(
     Ok(made.rows_affected() == 1)
 }
 
-/// Writes a schedule as `row` has it, with what it tells and the act that changed it, unless somebody wrote it since
-/// `row.revision`. Answers the new revision.
+/// Writes a schedule as `row`, with the entries of its history and the act that changed it, unless it was written
+/// since `row.revision`. Returns the new revision.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     row: &ScheduleRow,
@@ -205,8 +205,8 @@ pub(crate) async fn write(
     Ok(revision)
 }
 
-/// Deletes a schedule, unless somebody wrote it since `revision`, and tells what became of its starts. Its history and what
-/// people did to it stay. Answers whether it was deleted.
+/// Deletes a schedule, unless it was written since `revision`, and records the results of its starts. Its history and
+/// acts stay. Returns whether it was deleted.
 pub(crate) async fn delete(
     connection: &mut PgConnection,
     revision: Option<i64>,

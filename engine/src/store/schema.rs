@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::migrations;
 use crate::Error;
 
-/// The schema of new installations. Applications that share the database have a right to nothing in it; what they may use
-/// stands in `backstitch`.
+/// The schema of new installations. Applications that share the database have no rights in it; the functions for them
+/// are in `backstitch`.
 pub(crate) const OURS: &str = "backstitch_data";
 /// The schema of installations that are older than that.
 const BEFORE: &str = "public";
@@ -69,7 +69,7 @@ pub(crate) async fn owner(
     })
 }
 
-/// Refuses to migrate as somebody who may not.
+/// Refuses to migrate as a role without the right.
 pub(crate) async fn refuse_other_than_owner(
     connection: &mut PgConnection,
     schema: &str,

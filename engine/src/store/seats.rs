@@ -1,5 +1,5 @@
-//! Seats at the connections of a pool. A namespace has a few of them at most; the rest of it waits in line, lines take turns,
-//! and who waits for too long is told that the server is busy. So a namespace that floods keeps only itself waiting.
+//! Seats at the connections of a pool. A namespace has a few of them at most; its other requests wait in line, lines
+//! take turns, and a request that waits too long is refused as busy. So a namespace that floods delays only itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, DerefMut};
@@ -40,7 +40,7 @@ pub(crate) struct Seats {
 struct State {
     taken: usize,
     by_holder: HashMap<Arc<str>, usize>,
-    /// The namespaces of which somebody waits, in turn.
+    /// The namespaces with waiting requests, in turn.
     turns: VecDeque<Arc<str>>,
     lines: HashMap<Arc<str>, VecDeque<oneshot::Sender<Seat>>>,
 }
@@ -169,7 +169,7 @@ impl Drop for Seat {
             let Some((holder, waiter)) = next else { return };
             let seat = Seat { seats: Some(Arc::clone(&seats)), holder };
             if let Err(mut seat) = waiter.send(seat) {
-                // Whoever waited has given up. The next gets it here and not by its drop.
+                // The waiting caller has given up. The next gets it here and not by its drop.
                 seat.seats = None;
                 seats.lock().give_back(&seat.holder);
             }
@@ -177,8 +177,8 @@ impl Drop for Seat {
     }
 }
 
-/// A connection of a pool, with the seat at it. The seat is free once the connection is, also when whoever asked has given up
-/// in the middle of a statement.
+/// A connection of a pool, with the seat at it. The seat is free once the connection is, even if the caller has given
+/// up in the middle of a statement.
 #[derive(Debug)]
 pub(crate) struct Reader {
     connection: PoolConnection<Postgres>,

@@ -22,14 +22,14 @@ pub(crate) struct Place {
     pub(crate) since: Time,
 }
 
-/// Waits until nobody else changes the line of a key; ends with the transaction.
+/// Waits until no other transaction changes the line of a key; the lock ends with the transaction.
 pub(crate) async fn lock_key(
     connection: &mut PgConnection,
     namespace: &str,
     key: &str,
 ) -> Result<(), sqlx::Error> {
     while !take_lock(connection, namespace, key).await? {
-        // A row that is lost is written again; whoever does it has the lock.
+        // A lost row is written again; its writer has the lock.
         let written = sqlx::query(
             "-- serial_keys_lock_make\n\
              insert into serial_key_locks (bucket) values ((hashtextextended($1 || ' ' || $2, 7) & $3)::integer) \
@@ -125,7 +125,7 @@ pub(crate) async fn before(
     rows.iter().map(place).collect()
 }
 
-/// Those in the line of a key that are to be told something.
+/// Returns the runs in the line of a key with a pending notification.
 pub(crate) async fn untold(
     connection: &mut PgConnection,
     namespace: &str,
@@ -222,7 +222,8 @@ pub(crate) async fn keys_of(
     rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
-/// The lines of these runs in which they are to be told something, or given the key.
+/// Returns the lines of these runs in which they have a pending notification, or are to get the
+/// key.
 pub(crate) async fn lines_that_move(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -242,7 +243,7 @@ pub(crate) async fn lines_that_move(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Lines with something to be told, by namespace.
+/// Lines with pending notifications, by namespace.
 const TO_TELL: Waiting = Waiting {
     table: "serial_keys",
     when: "((state = 'holding' and not granted) or (replaced_by is not null and not told))",
@@ -264,7 +265,8 @@ pub(crate) fn serial_keys_to_tell() -> String {
     )
 }
 
-/// Finds keys whose line has something to be told since before `before`, in turns between the namespaces after `after`.
+/// Finds keys whose line has had a pending notification since before `before`, in turns between the namespaces after
+/// `after`.
 pub(crate) async fn to_tell(
     connection: &mut PgConnection,
     before: Time,
@@ -292,7 +294,7 @@ pub(crate) async fn leave(connection: &mut PgConnection, run: RunId) -> Result<(
     Ok(())
 }
 
-/// Notes what runs in a line were told.
+/// Records the notifications of runs in a line.
 pub(crate) async fn told(
     connection: &mut PgConnection,
     granted: &[Uuid],
@@ -323,7 +325,7 @@ pub(crate) struct Standing {
     pub(crate) conditions: Vec<String>,
 }
 
-/// Finds how those of `runs` stand that hold or await something, in order of their ids.
+/// Returns the state of those of `runs` that hold or await something, in order of their ids.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -363,8 +365,8 @@ pub(crate) fn sequenced_all_standing() -> String {
     )
 }
 
-/// Finds how runs stand that hold or await something, in turns between the namespaces after `after`, beginning in each
-/// behind its place in `places`. At most `limit`, and one of each namespace.
+/// Returns the state of runs that hold or await something, in turns between the namespaces after `after`, beginning in
+/// each after its place in `places`. At most `limit`, and one of each namespace.
 pub(crate) async fn all_standing(
     connection: &mut PgConnection,
     limit: i64,

@@ -37,7 +37,7 @@ const BASE: [(&str, &str); 5] = [
     ("timezone", "UTC"),
     ("client_min_messages", "warning"),
     ("idle_in_transaction_session_timeout", "60s"),
-    // Set by nobody else: a session without it is not the one that was set up.
+    // Set only here: a session without it is not the one that was set up.
     (MARK, "ours"),
 ];
 const MARK: &str = "backstitch.session";
@@ -78,9 +78,10 @@ pub(super) fn meaning(code: &str) -> Meaning {
         code,
         // Read-only, as after a failover; inside a transaction that failed or was left open.
         "25006" | "25P02" | "25P03" | "25001"
-        // A plan of before a change of a table; a prepared statement that is gone, or somebody else's.
+        // A plan from before a change of a table; a prepared statement that does not exist any more,
+        // or is somebody else's.
         | "0A000" | "26000" | "42P05"
-        // The schema that the search path names is not there.
+        // The schema that the search path names does not exist.
         | "3F000"
         | "57P01" | "57P02" | "57P03" | "57P05"
     ) || code.starts_with("08");
@@ -105,7 +106,7 @@ pub(super) fn suspect() {
     }
 }
 
-/// A session did not answer in time: whoever is at its other end may be gone without a word, for all that are open now.
+/// Notes that a session did not answer in time: its server may have vanished, for all sessions that are open now.
 pub(crate) fn unanswered() {
     tell("PostgreSQL did not answer in time");
     suspect();
@@ -145,8 +146,8 @@ fn tell(why: &str) {
 pub(crate) struct Settings(Arc<Vec<(Cow<'static, str>, Cow<'static, str>)>>);
 
 impl Settings {
-    /// Those of every session and `more`, for a connection with `options`. Tables are looked for in `path` alone: nobody
-    /// else's schema, nor one that is named like the user.
+    /// Returns the settings of every session and `more`, for a connection with `options`. Tables are searched in `path`
+    /// alone: in no other schema, and not in one that is named like the user.
     pub(super) fn new(
         options: &PgConnectOptions,
         path: &str,
@@ -299,8 +300,8 @@ pub(super) async fn open(
     }
 }
 
-/// Waits until PostgreSQL takes connections, at most for `within`: it may be starting, full or not there yet. Any other
-/// failure, such as a wrong password, is returned at once.
+/// Waits until PostgreSQL accepts connections, at most for `within`: it may be starting, full or not there yet. Any
+/// other failure, such as a wrong password, is returned immediately.
 pub(super) async fn wait_for_server(
     options: &PgConnectOptions,
     within: Duration,
@@ -311,7 +312,7 @@ pub(super) async fn wait_for_server(
         let connected = PgConnection::connect_with(options);
         let error = match tokio::time::timeout(CONNECT_LIMIT, connected).await {
             Ok(Ok(connection)) => {
-                // It has said what was to be known, whatever becomes of closing it.
+                // It has answered; an error in closing it does not matter.
                 let _ = connection.close().await;
                 return Ok(());
             }
@@ -419,8 +420,8 @@ fn pooled() -> Error {
     )
 }
 
-/// Sets the mark of a session, if one is given. Answers the session's process and its mark; `None` when a statement met
-/// one that was prepared by somebody else.
+/// Sets the mark of a session, if one is given. Returns the session's process and its mark; `None` if a statement met
+/// one that was prepared by another session.
 async fn mark(
     session: &mut PgConnection,
     mark: Option<&str>,

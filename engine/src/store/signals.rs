@@ -62,7 +62,7 @@ pub(crate) type SignalPlace = (String, String, String);
 pub(crate) struct Deliverable {
     /// Runs for which signals are kept, with their keys; each once.
     pub(crate) found: Vec<(RunId, KeyOf)>,
-    /// Namespaces that were looked at, with the place of the last signal where more may follow.
+    /// Namespaces that were searched, with the place of the last signal if more may follow.
     pub(crate) places: Vec<(String, Option<SignalPlace>)>,
     /// The namespace after which more may follow.
     pub(crate) last: Option<String>,
@@ -88,8 +88,8 @@ pub(crate) fn early_signals_deliverable() -> String {
     )
 }
 
-/// Finds signals whose runs have been started meanwhile among `limit` of each namespace after `after`, beginning there
-/// behind its place in `places`.
+/// Finds signals whose runs have been started since among `limit` of each namespace after `after`, beginning there
+/// after its place in `places`.
 pub(crate) async fn deliverable(
     connection: &mut PgConnection,
     limit: i64,
@@ -124,7 +124,7 @@ pub(crate) async fn deliverable(
     Ok(looked)
 }
 
-/// A signal that was looked at, and whose it is, if there is a run; whether it is the last of a full look.
+/// A signal that was read, with its run, if that exists; and a flag: it is the last of a full page.
 struct LookedAt {
     namespace: String,
     signal: Option<SignalPlace>,

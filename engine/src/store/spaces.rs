@@ -21,8 +21,8 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Returns the beginning of a statement: the common table expressions `due (namespace)`, the namespaces after `$1` that
-    /// have their turn, and `turn (many, last)`, how many these are and after which of them more may follow.
+    /// Returns the beginning of a statement: the common table expressions `due (namespace)`, the namespaces after `$1`
+    /// that have their turn, and `turn (many, last)`, their number and the one after which more may follow.
     pub(crate) fn due_spaces(&self) -> String {
         let Waiting { table, when, by, due, spaces } = self;
         format!(

@@ -24,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) labels: Option<String>,
     /// The later instant at which it is to begin.
     pub(crate) start_at: Option<Time>,
-    /// The how many-th try this is; more than 1 when a node died over an earlier one.
+    /// The number of this try; more than 1 if a node died during an earlier one.
     pub(crate) tries: i32,
 }
 
@@ -64,9 +64,9 @@ pub(crate) fn start_requests_reserve() -> String {
     )
 }
 
-/// Reserves requests that wait and are in nobody's hands, in turns between the namespaces after `after`, oldest first: up to
-/// `limit` that were never tried, and one that was, of the first namespace after `again_after` that has one. Those of the former whose inputs have about `bytes` together. The try
-/// is counted before it is made.
+/// Reserves waiting requests that no node holds, in turns between the namespaces after `after`, oldest first: up to
+/// `limit` that were never tried, and one that was, of the first namespace after `again_after` that has one. Of the
+/// former only as many as have inputs of about `bytes` together. The try is counted before it is made.
 pub(crate) async fn reserve(
     connection: &mut PgConnection,
     node: i32,
@@ -230,7 +230,8 @@ pub(crate) async fn list(
     rows.iter().map(view).collect()
 }
 
-/// Forgets requests that were dismissed or refused before these instants, at most `limit`. Answers how many.
+/// Deletes requests that were dismissed or refused before these instants, at most `limit`. Returns their
+/// number.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     (dismissed, refused): (Time, Time),

@@ -1,4 +1,5 @@
-//! Subscriptions: their specs and cursors. What a dispatcher writes holds only as long as nobody has changed the subscription.
+//! Subscriptions: their specs and cursors. The writes of a dispatcher hold only as long as the subscription was not
+//! changed.
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::SubscriptionSpec;

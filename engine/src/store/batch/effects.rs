@@ -9,7 +9,7 @@ use super::super::statement::Part;
 use super::{Batch, Moment, int};
 
 part!(
-    /// Effects that are open, or of which another number is.
+    /// Open effects that are new or have another number.
     Effects {
         run_id: Uuid,
         step: String,
@@ -56,7 +56,7 @@ impl EffectParts {
 }
 
 impl Batch {
-    /// Writes how open effects of a run changed: `before` is what its lines say, `now` what they are to say.
+    /// Writes the changes of a run's open effects: `before` has its rows, `now` the wanted ones.
     pub(crate) fn open_effects(
         &mut self,
         run: RunId,

@@ -19,7 +19,8 @@ part!(
 );
 
 impl Batch {
-    /// An event that event `place` of record `seq` tells of; `event` is a JSON object.
+    /// Adds the event of the log that event `place` of record `seq` emits; `event` is a JSON
+    /// object.
     pub(crate) fn emit(
         &mut self,
         (run, seq, place): (RunId, i32, usize),

@@ -12,7 +12,7 @@ use super::super::{Database, StoreError};
 use crate::Error;
 use crate::bench::Floor;
 
-/// A run as it stands in the tables, to be written again.
+/// A run as in the tables, to be written again.
 #[derive(Clone, Debug)]
 pub struct Template {
     namespace: String,
@@ -223,8 +223,8 @@ struct Slot {
     next: usize,
 }
 
-/// Writes batches of `batch` records until `until`; counts from `from` on. The runs stand at all stages side by side,
-/// as they do under a steady load.
+/// Writes batches of `batch` records until `until`; counts from `from` on. The runs are at all stages side by side,
+/// as under a steady load.
 pub(crate) async fn write(
     url: &str,
     template: &Template,

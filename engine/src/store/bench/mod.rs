@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use crate::Error;
 use crate::bench::Numbers;
 
-/// One connection that looks at a database while others work on it.
+/// A connection that observes a database while others work on it.
 #[derive(Debug)]
 pub struct Gauge {
     connection: PgConnection,

@@ -26,7 +26,7 @@ pub(crate) enum Check {
     Batch,
     /// Streams whose versions are not dense, or whose head is behind them.
     Stream,
-    /// Documents whose event is not there.
+    /// Documents without their event.
     Document,
     /// Imports that have counted another number of rows than they have.
     Import,

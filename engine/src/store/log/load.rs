@@ -93,7 +93,7 @@ pub(crate) async fn load(
     if wanted.is_empty() {
         return Ok(Loaded::default());
     }
-    // An event of a week that is gone leaves its key behind for a while; it is answered without what it was.
+    // An event of a dropped week leaves its key behind for a while; it is returned without its content.
     let rows = sqlx::query(
         "-- log_load\n\
          select 0::smallint as kind, s.namespace, '' as source, s.stream, s.version, s.entity, s.body_digest, \

@@ -43,7 +43,8 @@ pub(crate) struct Numbered {
     pub(crate) more: bool,
 }
 
-/// Gives positions to announced batches of these namespaces, in a transaction of the caller. Waits for whoever does so.
+/// Gives positions to announced batches of these namespaces, in a transaction of the caller. Waits for concurrent
+/// callers.
 pub(crate) async fn number(
     connection: &mut PgConnection,
     namespaces: &[String],
@@ -55,7 +56,8 @@ pub(crate) async fn number(
     .fetch_all(&mut *connection)
     .await?;
     if locked.len() < namespaces.len() {
-        // The first batch of a namespace, or its head was lost: it goes on after what has a position. Its head is locked from now on, too: by its insertion.
+        // The first batch of a namespace, or its head was lost: it continues after the last position. Its head is
+        // locked from now on, too: by its insertion.
         sqlx::query(
             "-- log_head_begin\n\
              insert into log_head (namespace, position, horizon) select x.namespace, b.position, coalesce(f.horizon, b.position) \

@@ -137,8 +137,8 @@ pub(crate) async fn event(
     query.fetch_optional(connection).await?.as_ref().map(event_row).transpose()
 }
 
-/// Events with positions after `after` and up to `head`, in their order: at most `limit` and about `bytes`, but one at least;
-/// and the position up to which the log was looked through.
+/// Returns events with positions after `after` and up to `head`, in their order: at most `limit` and about `bytes`, but
+/// at least one; and the position up to which the log was searched.
 pub(crate) async fn page(
     connection: &mut PgConnection,
     namespace: &str,
@@ -146,7 +146,7 @@ pub(crate) async fn page(
     (after, head): (i64, i64),
     (limit, bytes): (i64, i64),
 ) -> Result<(Vec<EventRow>, i64), sqlx::Error> {
-    // Each source gives the events with their positions, in order, and how far it has looked.
+    // Each source gives the events with their positions, in order, and its progress.
     let found = match (&filter.stream, &filter.correlation_id) {
         (Some(_), _) => {
             "with recursive search (low, high) as (\
@@ -219,7 +219,7 @@ pub(crate) async fn page(
     }
     let found: i64 = first.try_get(26)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    // What was left out for its bytes, or came after the limit, was not looked at.
+    // Events left out for their size, or after the limit, were not searched.
     let cut = count < found || count >= limit;
     let last = events.last().and_then(|event| event.position);
     let next = match (last, cut) {
@@ -238,7 +238,7 @@ pub(crate) struct StreamNow {
     pub(crate) newest: Option<(Uuid, Time)>,
 }
 
-/// Finds how a stream stands.
+/// Returns the state of a stream.
 pub(crate) async fn newest_of_stream(
     connection: &mut PgConnection,
     namespace: &str,

@@ -217,9 +217,9 @@ pub(crate) enum Written {
     Refused,
 }
 
-/// The statement. Rows whose key is taken, and a division by zero where a stream has moved on, undo all of it. Rows that
-/// others may write at the same time are sorted, so that nobody waits for each other. The row that announces a batch takes its
-/// identity after the heads were loaded: what was visible then has a lower one.
+/// Returns the statement. Rows whose key is taken, and a division by zero where a stream has moved on, undo all of it.
+/// Rows that others may write concurrently are sorted, to avoid deadlocks. The row that announces a batch takes its
+/// identity after the heads were loaded: events visible then have lower ones.
 const TEXT: &str = "-- log_append\n\
 with heads as (select * from unnest($33::text[], $34::text[], $35::bigint[], $36::bigint[], $37::text[], $38::uuid[],
     $39::smallint[], $40::bytea[], $41::timestamptz[]) as x(namespace, stream, before, version, entity, body_batch, body_ord,
@@ -293,7 +293,7 @@ impl Append {
     ) -> Result<Written, sqlx::Error> {
         let week = weeks.of(&self.batches.batch);
         match self.write_to(connection, week).await {
-            // The partition was dropped meanwhile, or a clock is far off.
+            // The partition was dropped in between, or a clock is far off.
             Err(sqlx::Error::Database(error))
                 if week.is_some() && error.code().as_deref() == Some(UNDEFINED_TABLE) =>
             {
