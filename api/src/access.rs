@@ -1,5 +1,5 @@
-//! Rights: one table of routes and rights, one of roles and rights. A route that stands in neither is refused,
-//! and a test walks the OpenAPI document to find it before that.
+//! Rights: one table of routes and rights, one of roles and rights. A route that is in neither is refused; a
+//! test walks the OpenAPI document to find it before that.
 
 mod rules;
 
@@ -31,7 +31,7 @@ pub(crate) const ACTOR: &str = "backstitch-actor";
 /// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// Nothing: it is for everybody.
+    /// None: open to everyone.
     Public,
     /// See everything of the namespace.
     Read,
@@ -45,13 +45,13 @@ pub(crate) enum Right {
     Register,
     /// Send documents through the door of a source, which verifies who sends: no credential is asked for.
     Intake,
-    /// Make, rotate, revoke and list credentials; make and change sources; grant the namespace to roles of the database; erase runs and data, and say how long
-    /// those of a workflow are kept.
+    /// Create, rotate, revoke and list credentials; create and change sources; grant the namespace to roles of the
+    /// database; erase runs and data, and set the retention of a workflow's runs.
     Admin,
 }
 
 impl Right {
-    /// The word by which people are told of it.
+    /// Returns its name for people.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Right::Public => "public",
@@ -87,7 +87,7 @@ pub(crate) struct Caller {
     pub(crate) namespace: Arc<str>,
     /// The caller's role.
     pub(crate) role: Role,
-    /// By what its credential is found again; nobody has one on an open server.
+    /// The key by which its credential is found again; none on an open server.
     pub(crate) digest: Option<[u8; 32]>,
     /// Resources that the caller may use; all without it.
     pub(crate) scope: Option<Arc<CredentialScope>>,
@@ -111,7 +111,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Finds out who asks and whether they may.
+/// Determines the caller and checks the right.
 ///
 /// # Errors
 /// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server, 429 when the
@@ -167,7 +167,7 @@ pub(crate) async fn admit(
     })
 }
 
-/// On an open server everybody is an admin of the namespace they name.
+/// On an open server everyone is an admin of the namespace that they name.
 fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
     must_name_loopback(headers)?;
     let namespace = header(headers, NAMESPACE)?.unwrap_or(DEFAULT_NAMESPACE);

@@ -10,7 +10,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::shares::Share;
 
-/// Answers up to this size are not counted: connections bound how many there are.
+/// Responses up to this size are not counted: connections bound their number.
 pub(crate) const SMALL: u64 = 64 * 1024;
 
 type Room = Arc<Share<Arc<str>>>;
@@ -62,13 +62,13 @@ pub(crate) fn needs_room(response: &Response) -> Option<usize> {
     usize::try_from(size).ok()
 }
 
-/// The answer, which holds `room` until it is written or its connection is gone.
+/// Returns the response, which holds `room` until it is written or its connection has ended.
 pub(crate) fn hold(response: Response, room: Share<Arc<str>>) -> Response {
     let room = Arc::new(room);
     response.map(|inner| Body::new(Roomy { inner, room }))
 }
 
-/// Bytes that hold `room` until they are written or their connection is gone.
+/// Returns bytes that hold `room` until they are written or their connection has ended.
 pub(crate) fn held(bytes: Bytes, room: Share<Arc<str>>) -> Bytes {
     Bytes::from_owner(Held { bytes, _room: Arc::new(room) })
 }

@@ -31,7 +31,7 @@ pub enum Access {
     /// Those with a credential, as far as its role goes.
     #[default]
     Keys,
-    /// Everybody, for everything. Only for development: the server must listen on loopback.
+    /// Everyone, for everything. Only for development: the server must listen on loopback.
     Open,
 }
 
@@ -415,7 +415,7 @@ impl App {
 
     /// Ends when the server is closing.
     pub(crate) async fn closed(&self) {
-        // An error says that the sender is gone: the server is closed.
+        // An error means that the sender has ended: the server is closed.
         drop(self.closing.clone().wait_for(|closing| *closing).await);
     }
 
@@ -431,7 +431,7 @@ impl App {
         *self.closing.borrow()
     }
 
-    /// One run, once it has ended, `wait` is over or the server is closing.
+    /// Returns one run, once it has ended, `wait` is over or the server is closing.
     ///
     /// # Errors
     /// As [`Engine::wait`]; 401 when the caller's credential is withdrawn meanwhile.

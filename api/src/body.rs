@@ -28,7 +28,7 @@ use crate::app::{App, Limits};
 use crate::check::{Check, Findings};
 use crate::problem::{Answer, Rejection};
 
-/// Bodies up to this size are not counted among those on their way: connections bound how many there are.
+/// Bodies up to this size are not counted among those on their way: connections bound their number.
 const SMALL: usize = 16 * 1024;
 
 /// Bodies of more bytes take so long to read that others would wait.
@@ -95,7 +95,7 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     json_of(status, value, 256)
 }
 
-/// The same for a value whose text has about `size` bytes: room for them is made at once.
+/// The same for a value whose text has about `size` bytes: room for them is reserved in advance.
 pub(crate) fn json_of<T: Serialize>(status: StatusCode, value: &T, size: usize) -> Answer {
     let mut body = Vec::with_capacity(size);
     serde_json::to_writer(&mut body, value).map_err(|error| Rejection::bug(error.to_string()))?;
@@ -391,7 +391,7 @@ mod tests {
         ];
         let expected = expected.map(|(at, rule)| (at.to_owned(), rule.to_owned()));
         assert_eq!(errors, expected);
-        // What is missing for what was left out is not told, nor anything behind it.
+        // Members that are missing in what was left out are not reported, nor anything behind them.
         check::<StartRun>(r#"{"workflow":1}"#, 422, "invalid_request", "/workflow", "wrong_type");
     }
 

@@ -11,7 +11,7 @@ use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAI
 use crate::server::UNREAD;
 use crate::{feed, idempotency, logins, stream, turns};
 
-/// All of them, with the values that a server has by itself.
+/// Returns all bounds, with the default values of a server.
 #[must_use]
 pub fn bounds() -> Vec<Section> {
     let limits = Limits::default();

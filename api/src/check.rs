@@ -1,4 +1,4 @@
-//! Checks of the texts and numbers of a request that go beyond their types. Payloads are not looked at: the
+//! Checks of the texts and numbers of a request that go beyond their types. Payloads are not read: the
 //! engine checks them where they enter the journal.
 
 mod contracts;
@@ -126,7 +126,7 @@ impl Check for LabelRun {
 }
 
 impl Check for StartRuns {
-    /// Only the list as a whole; each start is checked, and answered, for itself.
+    /// Only the list as a whole; each start is checked, and has its result, by itself.
     fn check(&self, findings: &mut Findings) {
         findings.list("/runs", self.runs.len());
     }
@@ -155,7 +155,7 @@ impl Check for ClaimTasks {
 }
 
 impl Check for CompleteTasks {
-    /// Only the list as a whole; each report is checked, and answered, for itself.
+    /// Only the list as a whole; each report is checked, and has its result, by itself.
     fn check(&self, findings: &mut Findings) {
         findings.list("/results", self.results.len());
     }
@@ -264,7 +264,7 @@ impl Check for Reason {
 }
 
 impl Check for ScheduleSpec {
-    /// The engine looks at all of it at once.
+    /// The engine checks all of it together.
     fn check(&self, _: &mut Findings) {}
 }
 

@@ -23,7 +23,7 @@ use crate::logins::Peer;
 use crate::problem::{self, Rejection};
 use crate::turns::{self, Line};
 
-/// For how long a browser keeps the cookie, in seconds; the server says for itself when a session is over.
+/// Time that a browser keeps the cookie, in seconds; the server itself decides when a session is over.
 const COOKIE_SECONDS: u32 = 12 * 3_600;
 
 /// The pages, which ask the routes `api`.
@@ -40,8 +40,8 @@ pub(crate) fn router(api: Router, app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
 }
 
-/// Has a request for a page begin when it is the turn of its address, before anything is done for it. What the page asks of the
-/// API takes turns of its own.
+/// Delays a request for a page until its address has its turn, before anything is done for it. The requests of the page
+/// to the API take turns of their own.
 async fn in_turn(State(app): Shared, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     if let Some(peer) = peer {

@@ -1,4 +1,4 @@
-//! The examples in the OpenAPI document. A test reads each as the type it stands for.
+//! The examples in the OpenAPI document. A test reads each as its type.
 
 pub(crate) mod acts;
 pub(crate) mod contracts;

@@ -21,11 +21,11 @@ use crate::app::{App, WaitFor};
 use crate::problem::{Answer, Rejection};
 use crate::shares::Share;
 
-/// After this long without an event a reader is told where the log is, so that it sees that the stream lives.
+/// Time without an event after which a reader gets the end of the log, which shows that the stream lives.
 const BEAT: Duration = Duration::from_secs(15);
-/// For how long a stream lasts.
+/// Duration of a stream.
 pub(crate) const LASTS: Duration = Duration::from_secs(3_600);
-/// About how many bytes of events are read at once.
+/// Approximate size of the events that are read together, in bytes.
 pub(crate) const CHUNK: usize = 256 * 1024;
 /// Number of streams that one credential may have at the same time.
 pub(crate) const MOST: usize = 100;
@@ -79,7 +79,7 @@ impl Form {
     }
 
     fn data(self, text: &mut String, value: &impl Serialize) {
-        // What is read from the log always has a JSON form.
+        // Data of the log always have a JSON form.
         let json = serde_json::to_string(value).unwrap_or_default().replace(['\n', '\r'], " ");
         let (before, after) = match self {
             Form::Lines => ("", "\n"),
@@ -120,7 +120,7 @@ struct Feed {
 pub(crate) async fn answer(app: Arc<App>, caller: Caller, form: Form, ask: EventQuery) -> Answer {
     let places = (app.place(&caller, WaitFor::RunEnd)?, app.feed(&caller)?);
     let ask = EventQuery { bytes: Some(CHUNK), ..ask };
-    // What is wrong with it is told before the stream begins.
+    // Mistakes in it are reported before the stream begins.
     let read = app.engine.events(&caller.namespace, ask.clone()).await?;
     let until = Instant::now() + LASTS;
     let feed = Feed { app, caller, form, ask, read: Some(read), until, _places: places };
@@ -153,7 +153,7 @@ impl Feed {
             Some(page) => page,
             None => {
                 let ask = EventQuery { wait: BEAT, ..self.ask.clone() };
-                // A reader that asks again is told what is wrong.
+                // A reader that asks again gets the error.
                 self.app.engine.events(&self.caller.namespace, ask).await.ok()?
             }
         };

@@ -54,7 +54,7 @@ pub(crate) struct RouteTable {
 #[derive(Debug)]
 struct RouteEntry {
     method: Method,
-    /// `None` when nobody said what it needs; such a route refuses everybody.
+    /// `None` if no table has it; such a route refuses all callers.
     right: Option<Right>,
     /// Kind of the request for the scopes of credentials.
     kind: Option<Kind>,
@@ -114,7 +114,7 @@ pub(crate) async fn front(
         Some(entry) => admit(&app, entry, &mut request, started).await,
         None => Ok(()),
     };
-    // What was done must be told: only answers to reads may be refused for their size.
+    // The result of an act must be returned: only responses to reads may be refused for their size.
     let reads = request.method() == Method::GET;
     let beats = entry.is_some_and(|entry| entry.lane == Lane::Heartbeat);
     let caller = request.extensions().get::<Caller>().filter(|_| reads || beats);
@@ -220,7 +220,7 @@ impl RequestIds {
         RequestIds { process: Uuid::new_v4().as_u64_pair().0, next: AtomicU64::new(1) }
     }
 
-    /// The caller's own id when it is one that can stand in a log, else a new one.
+    /// Returns the caller's own id if it is one for the log, else a new one.
     fn of(&self, headers: &HeaderMap) -> HeaderValue {
         if let Some(id) = headers.get(REQUEST_ID)
             && (1..=128).contains(&id.len())

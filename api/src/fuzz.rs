@@ -90,6 +90,6 @@ fn same_again<T: DeserializeOwned + Serialize + Check>(bytes: &[u8]) {
 /// When a law is broken.
 pub fn profile(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // Nobody's file is read on the way.
+    // No file is read on the way.
     let _ = crate::cli::parse_profile(text, "no such profile");
 }

@@ -51,7 +51,7 @@ struct Health {
     main: Handle,
 }
 
-/// Begins to watch the runtime that this is called on, and to answer on `listener`.
+/// Begins to watch the runtime that calls it, and to answer on `listener`.
 ///
 /// # Errors
 /// When there is no thread to be had.
@@ -69,11 +69,11 @@ pub(crate) fn start(app: Arc<App>, listener: Option<StdListener>) -> anyhow::Res
             tokio::select! {
                 () = look(watch) => {}
                 () = serve(health, listener) => {}
-                // Told to stop, or the server is gone.
+                // Stopped, or the server has ended.
                 _ = stopped => {}
             }
         });
-        // What is still being printed is of no use to anybody.
+        // Metrics that are still being printed are of no use any more.
         runtime.shutdown_background();
     };
     std::thread::Builder::new()
@@ -189,7 +189,7 @@ impl Health {
             }
         }
         let app = Arc::clone(&self.app);
-        // Numbers stand behind locks: should one be held for long, health is answered all the same.
+        // Metrics are behind locks: should one be held for long, health is answered all the same.
         let printed = tokio::task::spawn_blocking(move || ops::print_metrics(&app, &families));
         match tokio::time::timeout(MAIN_LIMIT, printed).await {
             Ok(Ok(text)) => Ok(ops::metrics_page(text).into_response()),

@@ -1,7 +1,7 @@
-//! The header `Idempotency-Key` on requests that act: the same request sent again is not done again, and is answered
-//! the same. In front of all handlers, which need not know of it; requests without the header pass by.
+//! The header `Idempotency-Key` on requests that act: a repeated request is not executed again, and gets the same
+//! response. It precedes all handlers, which need not know of it; requests without the header pass by.
 //!
-//! What is reserved and kept, and why a repeat after a crash is safe, stands in `backstitch_engine::Reservation`.
+//! `backstitch_engine::Reservation` describes reservations, and the reason why a repeat after a crash is safe.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::problem::{Answer, Rejection};
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is that of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Says for how long answers are kept.
+/// Adds the time for which responses are kept.
 const RETENTION: HeaderName = HeaderName::from_static("idempotency-retention");
 /// The longest key.
 pub(crate) const LONGEST: usize = 255;
-/// The largest body of an answer that is kept, in bytes: a thousand starts, or a run with much to tell.
+/// The largest body of a response that is kept, in bytes: a thousand starts, or a run with a long view.
 pub(crate) const LARGEST: usize = 256 * 1024;
 
 /// Returns whether a route takes a key: all that act do, except the task routes, which have a fence of
@@ -136,8 +136,8 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<String, Rejection> {
     Ok(key.to_owned())
 }
 
-/// Keeps what is final: what was done, and what the state of things forbade. A request that makes no sense leaves no
-/// trace; one whose fate is not known may be repeated at once.
+/// Keeps final responses: of what was done, and refusals by the state of things. An invalid request leaves no trace;
+/// one with an unknown result may be repeated immediately.
 async fn remember(app: &App, reservation: &Reservation, response: Response) -> Answer {
     let status = response.status();
     let (parts, body) = response.into_parts();

@@ -1,7 +1,7 @@
-//! Failed logins: counted, told in the log together, and bounded for each peer.
+//! Failed logins: counted, logged together, and bounded for each peer.
 //!
-//! A secret cannot be guessed, but each one that is unknown costs a query. A peer that sends too many of them is refused
-//! before that. Behind a proxy all clients are one peer: a secret that was good lately is looked up all the same.
+//! A secret cannot be guessed, but each unknown one costs a query. A peer that sends too many of them is refused before
+//! that. Behind a proxy all clients are one peer: a secret that was recently valid is looked up all the same.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,7 @@ use crate::rates::Buckets;
 
 /// Number of failed logins that a peer may have per second, and in a burst.
 pub(crate) const ALLOWED: (f64, f64) = (10.0, 500.0);
-/// For how long a secret counts as good.
+/// Time for which a secret counts as valid.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 /// Age of the last use from which it is noted anew.
 const NOTED_FOR: Duration = Duration::from_secs(60);

@@ -120,7 +120,7 @@ fn print_family(text: &mut String, family: &Family) {
     }
 }
 
-/// The value of a label as it stands between quotes.
+/// Returns the value of a label as between quotes.
 fn escaped(value: &str) -> Cow<'_, str> {
     if !value.contains(['\\', '"', '\n']) {
         return Cow::Borrowed(value);

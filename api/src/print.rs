@@ -1,12 +1,12 @@
 //! Standard output and standard error: the one place of this crate that writes to them.
 //!
-//! A program whose reader is gone (`backstitch run list | head`) ends as Unix programs do: silently, with the exit code
-//! that a shell gives to SIGPIPE. Servers and everything else that is started stop with this process, however it ends.
+//! A program whose output is no longer read (`backstitch run list | head`) ends as Unix programs do: silently, with the
+//! exit code that a shell gives to SIGPIPE. Servers and other children stop with this process, however it ends.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
-/// Exit code of a program whose output nobody reads any more: 128 and the number of SIGPIPE.
+/// Exit code of a program whose output is not read any more: 128 and the number of SIGPIPE.
 const CLOSED: i32 = 141;
 /// Exit code of a program whose output cannot be written, such as to a full disk.
 const FAILED: i32 = 1;
@@ -26,7 +26,7 @@ pub(crate) fn text(words: impl Display) {
     std::process::exit(FAILED);
 }
 
-/// Writes a line of a server to standard output. A server goes on when nobody reads what it prints.
+/// Writes a line of a server to standard output. A server goes on if its output is not read.
 pub(crate) fn announce(text: impl Display) {
     // Its log, on standard error, says the same.
     let _ = write(&mut std::io::stdout().lock(), format_args!("{text}\n"));
@@ -34,7 +34,7 @@ pub(crate) fn announce(text: impl Display) {
 
 /// Writes a remark and a line break to standard error, for people.
 pub(crate) fn note(text: impl Display) {
-    // There is nowhere left to say that it cannot be written.
+    // There is no place left to report that it cannot be written.
     let _ = write(&mut std::io::stderr().lock(), format_args!("{text}\n"));
 }
 

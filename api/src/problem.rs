@@ -117,7 +117,7 @@ impl Rejection {
         self
     }
 
-    /// Returns status, code and what it says, for one of many that are answered each for itself.
+    /// Returns status, code and message, for one of many results in a response.
     pub(crate) fn told(self) -> (u16, String, Option<String>) {
         let Inner { status, code, detail, log, .. } = *self.0;
         if let Some(error) = log {

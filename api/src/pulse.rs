@@ -12,7 +12,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A runtime that has not moved for so long has stalled: it is logged and counted.
 const STALL: Duration = Duration::from_secs(1);
 
-/// Beats of the runtime that serves requests, and for how long it has not moved.
+/// Beats of the runtime that serves requests, and the duration of its stall.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     beats: AtomicU64,
@@ -30,7 +30,7 @@ impl Pulse {
         }
     }
 
-    /// For how long the runtime has not moved; zero while it does.
+    /// Returns the duration of the present stall of the runtime; zero without one.
     pub(crate) fn still_for(&self) -> Duration {
         Duration::from_millis(self.still_ms.load(Ordering::Relaxed))
     }
@@ -40,7 +40,7 @@ impl Pulse {
         self.stalls.load(Ordering::Relaxed)
     }
 
-    /// Notes for how long the runtime has not moved; logs when a stall begins and when it is over.
+    /// Notes the duration of a stall of the runtime; logs its beginning and its end.
     fn note(&self, still: Duration) {
         let before = self.still_for();
         let millis = u64::try_from(still.as_millis()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Reads what stands in a request's address: query parameters and path parameters. What is not known is refused.
+//! Reads query parameters and path parameters of a request's address. Unknown ones are refused.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -124,7 +124,7 @@ impl Pairs {
         taken.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// The parameter `name` as it stands there.
+    /// Returns the parameter `name` as it is written.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         if self.left.is_empty() {
             return None;

@@ -1,5 +1,5 @@
-//! Token buckets: how much a holder, such as a namespace or a credential, may ask for in a second. Decided at once, in
-//! memory; nobody waits here.
+//! Token buckets: the number of requests that a holder, such as a namespace or a credential, may send per second.
+//! Decided immediately, in memory; nothing waits here.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -103,7 +103,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-/// Keeps the number of buckets bounded. When none is full, every second one is forgotten, which does nobody any harm.
+/// Keeps the number of buckets bounded. If none is full, every second one is forgotten, which harms no holder.
 fn make_room<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: Instant) {
     if buckets.len() < MOST {
         return;

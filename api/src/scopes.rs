@@ -32,7 +32,7 @@ pub(crate) enum Named {
     StartRequest,
     /// In the path, by a subscription.
     Subscription,
-    /// In the body, which its handler looks at.
+    /// In the body, which its handler checks.
     Body,
     /// In the body, by the tokens of leases, which only who claimed the tasks has.
     Lease,
@@ -54,7 +54,7 @@ pub(crate) enum Kind {
 use Kind::{Both, Neither, Queue, Workflow};
 use Named::{Body, Incident, Job, Lease, Path, Plan, Run, Schedule, StartRequest, Subscription};
 
-/// Every operation that changes something with its kind. What reads is bound to neither.
+/// Every operation that changes something with its kind. Reads are bound to neither.
 pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("PUT", "/v1/workflows/{name}/versions/{version}", Both),
     ("POST", "/v1/facts/{subject}/{fact}/establish", Neither),
@@ -162,7 +162,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("DELETE", "/v1/quotas", Neither),
 ];
 
-/// The kind of an operation; `None` when nobody said so: then no credential with bounds gets in.
+/// Returns the kind of an operation; `None` if it is missing: then no credential with bounds may
+/// use it.
 pub(crate) fn kind_of(method: &Method, path: &str, right: Option<Right>) -> Option<Kind> {
     let listed = KINDS.iter().find(|kind| (kind.0, kind.1) == (method.as_str(), path));
     match (listed, right) {
@@ -173,7 +174,7 @@ pub(crate) fn kind_of(method: &Method, path: &str, right: Option<Right>) -> Opti
     }
 }
 
-/// Lets a request through whose path names nothing outside the scope of its caller. What is not there is found missing by its
+/// Admits a request whose path names nothing outside the scope of its caller. A missing object is reported by its
 /// handler.
 ///
 /// # Errors

@@ -38,8 +38,8 @@ pub(crate) const BACKLOG: u32 = 1_024;
 /// Number of bytes of a connection that are read in one call, and size of its headers: more would keep others waiting.
 const READ_AT_ONCE: usize = 128 * 1024;
 
-/// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
-/// lets the rest finish within the limit, and stops the engine.
+/// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers waiting requests
+/// immediately, lets the rest finish within the limit, and stops the engine.
 ///
 /// # Errors
 /// When the server would be open on an address that is not loopback.
@@ -78,7 +78,7 @@ pub async fn serve(
     drop(listener);
     let drain = config.limits.drain;
     tracing::info!(limit = ?drain, connections = connections.tasks.len(), "draining");
-    // Nobody waits for this any more if there is no receiver left.
+    // Without a receiver, nobody waits for this any more.
     let _ = close.send(true);
     connections.drain(drain).await;
     if tokio::time::timeout(drain, engine.stop()).await.is_err() {
@@ -88,7 +88,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Reads certificates anew when their files change, and at SIGHUP.
+/// Reads certificates again when their files change, and at SIGHUP.
 async fn reload(tls: Arc<Tls>) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => Some(hangup),
@@ -104,7 +104,7 @@ async fn reload(tls: Arc<Tls>) {
                 None => std::future::pending().await,
             }
         };
-        // Asked or not, the files are looked at.
+        // Requested or not, the files are checked.
         let _ = tokio::time::timeout(tls::LOOK_EVERY, asked).await;
         let again = Arc::clone(&tls);
         if let Err(error) = tokio::task::spawn_blocking(move || again.reload()).await {
@@ -243,7 +243,7 @@ impl Connection {
     {
         let mut closing = self.closing.clone();
         let closed = async {
-            // An error says that the sender is gone: the server is closed.
+            // An error means that the sender has ended: the server is closed.
             drop(closing.wait_for(|closing| *closing).await);
         };
         let accepted = tokio::time::timeout_at(self.first_request, tls.acceptor().accept(stream));
@@ -282,7 +282,7 @@ impl Connection {
             }
         };
         let closed = async {
-            // An error says that the sender is gone: the server is closed.
+            // An error means that the sender has ended: the server is closed.
             drop(closing.wait_for(|closing| *closing).await);
         };
         let served = tokio::select! {

@@ -1,7 +1,7 @@
-//! Shares of something bounded, such as connections or places to wait: a holder may have as much as stays free for all
-//! others, so that nobody can take everything and a newcomer always finds room.
+//! Shares of something bounded, such as connections or places to wait: a holder may have as much as remains free for
+//! all others, so that no holder can take everything and a new one always finds room.
 //!
-//! One holder alone gets half of the whole, two get a third each, and so on. It decides at once and never waits.
+//! One holder alone gets half of the whole, two get a third each, and so on. It decides immediately and never waits.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -19,7 +19,7 @@ pub(crate) struct Stream<S> {
     limit: Duration,
     /// There while nothing is taken.
     stalled: Option<Stall>,
-    /// For how long something has waited, and how much was taken meanwhile, since it was last looked at.
+    /// Time for which data has waited, and the amount that was accepted since the last check.
     waited: Duration,
     taken: u64,
 }

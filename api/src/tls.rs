@@ -29,7 +29,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The issuers of clients' certificates, in PEM; clients need none without it.
     pub client_ca: Option<PathBuf>,
-    /// A client without a certificate is let in; one whose certificate is not good is not.
+    /// A client without a certificate is admitted; one with an invalid certificate is not.
     pub client_optional: bool,
 }
 
@@ -68,7 +68,7 @@ struct Counts {
 pub(crate) enum Reload {
     /// They are as they were.
     Unchanged,
-    /// New connections use what is there now.
+    /// New connections use the present content.
     Done,
     /// New connections use what was there before.
     Failed,

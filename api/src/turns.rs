@@ -1,8 +1,9 @@
-//! Turns in which work begins: so much with each lap of the runtime, in turn for each holder, such as a namespace or a peer.
+//! Turns in which work begins: a bounded amount with each lap of the runtime, in turn for each holder, such as a
+//! namespace or a peer.
 //!
-//! The runtime takes up what is ready in the order in which it became so. Where one caller makes thousands of requests ready at
-//! once, all that others are in the middle of would wait behind them, at each step anew. Here what begins is held back until
-//! what was ready before has moved on, and a holder that has few requests passes by those of one that has many.
+//! The runtime runs ready tasks in the order in which they became ready. If one caller makes thousands of requests ready
+//! together, the requests of others that are in progress would wait behind them at each step. Here new requests are held
+//! back until tasks that were ready before have run, and a holder with few requests overtakes one with many.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -146,7 +147,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
             }
             begun
         };
-        // Nobody goes round any more once the runtime ends, and then nothing has to wait.
+        // No lap comes once the runtime ends, and then nothing has to wait.
         let _ = begun.await;
         Ok(())
     }

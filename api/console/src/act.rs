@@ -13,7 +13,7 @@ use crate::form::{document, filled};
 use crate::page::{Frame, html, is_local, place_without_done};
 use crate::show::{instant, moment};
 
-/// The page at which a script goes on, instead of what it would follow by itself.
+/// The page at which a script goes on, in place of a redirect.
 const GO_TO: HeaderName = HeaderName::from_static("hx-redirect");
 
 /// Has a script show an answer instead of the page that it is on.
@@ -29,7 +29,7 @@ struct Made {
     id: Option<uuid::Uuid>,
 }
 
-/// The problem of a form that was refused, to stand beside it.
+/// The problem of a form that was refused, shown beside it.
 #[derive(Template)]
 #[template(path = "refused.html")]
 struct Refused {
@@ -64,8 +64,8 @@ impl Form {
     }
 }
 
-/// Does what a form asks for, and goes on to the page that it names. A script that sends a form is told why it was not done,
-/// and where to go on.
+/// Executes the request of a form, and goes on to the page that it names. A script that sends a form gets the problem,
+/// or the address to go on.
 pub(crate) async fn act(ask: Ask, body: Body) -> Response {
     let (problem, back) = match form_body(body).await {
         Some(body) => {
@@ -87,7 +87,7 @@ pub(crate) async fn act(ask: Ask, body: Body) -> Response {
     for_script(&ask, ask.refused(problem, back).await)
 }
 
-/// Has a script go where a browser would by itself.
+/// Has a script go where a browser would be redirected.
 fn for_script(ask: &Ask, response: Response) -> Response {
     match response.headers().get(header::LOCATION) {
         Some(place) if ask.is_script() => {
@@ -123,7 +123,7 @@ async fn done(ask: &Ask, form: &Form) -> Result<Response, Problem> {
     if !path.starts_with("/v1/") {
         return Err(unknown_act());
     }
-    // What is deleted is named by its path alone.
+    // A deletion is named by its path alone.
     let body = (method != Method::DELETE).then(|| document.to_string());
     let key = Some(form.text("key")).filter(|key| method == Method::POST && !key.is_empty());
     let answer = ask.call(method, &path, body, key).await;

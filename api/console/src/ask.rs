@@ -19,7 +19,7 @@ use crate::{Console, live};
 
 /// The cookie with the secret of a session. The API never sees it: its path is that of the console.
 pub const COOKIE: &str = "backstitch_console";
-/// The cookie with the namespace that is looked at on an open server.
+/// The cookie with the viewed namespace of an open server.
 pub(crate) const NAMESPACE: &str = "backstitch_namespace";
 /// The largest answer of the API that a page is made of.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -32,7 +32,7 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Copies what requests to the API take over from the one for a page, such as the address of the peer.
 pub type Carry = fn(&Extensions, &mut Extensions);
 
-/// A text that nobody can guess.
+/// Returns a text that cannot be guessed.
 pub(crate) fn random() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
@@ -121,7 +121,7 @@ pub(crate) struct Who {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) role: Role,
-    /// Nobody signs in.
+    /// There is no sign-in.
     pub(crate) open: bool,
 }
 
@@ -303,7 +303,7 @@ impl Ask {
         self.call(Method::GET, path, None, None).await.read()
     }
 
-    /// Reads something that a page shows live, with the mark by which changes are told.
+    /// Reads data that a page shows live, with the mark by which changes are noticed.
     pub(crate) async fn get_live<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -48,7 +48,7 @@ impl Field {
         Field::new("j", name, label)
     }
 
-    /// The whole document that is sent, as it is now.
+    /// The whole document that is sent, in its present form.
     pub(crate) fn document(label: &'static str, now: &str) -> Field {
         Field::new("d", "document", label).hint("JSON.").value(now).required()
     }
@@ -80,7 +80,7 @@ impl Field {
 }
 
 impl Field {
-    /// Number of its lines that are seen at once.
+    /// Number of its visible lines.
     pub(crate) fn rows(&self) -> usize {
         self.value.lines().count().clamp(if self.kind == "d" { 12 } else { 3 }, 24)
     }
@@ -103,14 +103,14 @@ pub(crate) struct Deed {
     pub(crate) method: &'static str,
     pub(crate) path: String,
     pub(crate) fields: Vec<Field>,
-    /// Members that nobody is asked for: name with its kind, and value.
+    /// Fixed members: name with its kind, and value.
     pub(crate) fixed: Vec<(String, String)>,
     /// A reason is asked for.
     pub(crate) reason: bool,
     /// It cannot be taken back.
     pub(crate) danger: bool,
-    /// The page to go to when it is done; `{id}` stands for the id in the answer, and parts of the path as they do there. The
-    /// page it was asked on without it.
+    /// The page to go to when it is done; `{id}` stands for the id in the response, and parts of the path are filled in
+    /// as there. Without it, the page of the form.
     pub(crate) then: Option<String>,
     /// Makes that a form sent twice acts once.
     pub(crate) key: String,
@@ -137,7 +137,7 @@ impl Deed {
         }
     }
 
-    /// Sets a thing to a document, which is asked for as it is now.
+    /// Returns the form that sets an object to a document, with its present document.
     pub(crate) fn put(
         word: &'static str,
         label: impl Into<Cow<'static, str>>,
@@ -210,8 +210,8 @@ const MEMBER: &str = "f.";
 /// Deepest nesting of members.
 const DEEPEST: usize = 4;
 
-/// A path or an address whose open parts, `{name}`, are filled in from the fields that are parts of the path, or else from the
-/// members of the document; the first part of which nothing is said.
+/// Fills the open parts, `{name}`, of a path or an address from the fields that are parts of the path, or else from the
+/// members of the document; an error names the first part without a value.
 pub(crate) fn filled(
     place: &str,
     fields: &[(String, String)],
@@ -280,7 +280,7 @@ pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, St
     Ok(root)
 }
 
-/// Puts a member of a document into the root; `None` when something else stands there.
+/// Puts a member of a document into the root; `None` if another value is there.
 fn merge(root: &mut Value, name: String, value: Value) -> Option<()> {
     match root.as_object_mut()?.insert(name, value) {
         None => Some(()),
@@ -288,7 +288,7 @@ fn merge(root: &mut Value, name: String, value: Value) -> Option<()> {
     }
 }
 
-/// Puts a value at a path of names; `None` when something else stands there.
+/// Puts a value at a path of names; `None` if another value is there.
 fn put(root: &mut Value, path: &str, value: Value) -> Option<()> {
     let names: Vec<&str> = path.split('.').collect();
     let (last, outer) = names.split_last()?;

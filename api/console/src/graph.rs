@@ -31,7 +31,7 @@ pub(crate) struct Spot {
     pub(crate) mark: Option<String>,
     /// The point of no return.
     pub(crate) pivot: bool,
-    /// It stands for a row of steps.
+    /// It represents a row of steps.
     pub(crate) folded: bool,
 }
 
@@ -88,7 +88,8 @@ impl Picture {
     }
 }
 
-/// For each step those that it follows at once, without those that it follows through others.
+/// Returns for each step those that it follows directly, without those that it follows through
+/// others.
 fn direct(graph: &Graph) -> Vec<Vec<usize>> {
     let mut all: Vec<Vec<bool>> = vec![vec![false; graph.nodes.len()]; graph.nodes.len()];
     let mut found = vec![Vec::new(); graph.nodes.len()];

@@ -1,14 +1,14 @@
-//! The web console: pages for people, rendered on the server from the answers of the API.
+//! The web console: pages for people, rendered on the server from the responses of the API.
 //!
-//! A page asks the routes of the API in this process, in the name of whoever looks at it, and shows what they answer; a form
-//! acts through them. So the console can do nothing that a client could not: the same checks, rights, limits, reasons and
-//! audit. It reads no table, decides nothing and keeps nothing but who looks at what live.
+//! A page calls the routes of the API in this process, in the name of its viewer, and shows their responses; a form acts
+//! through them. So the console can do nothing that a client could not: the same checks, rights, limits, reasons and audit
+//! apply. It reads no table, decides nothing and stores nothing but the viewers of live pages.
 //!
-//! - [`ask`](mod@ask): who looks, and how the API is asked in their name.
-//! - `act`: what a form asks for.
-//! - `live`: changes told to open pages, with one poll for all that look at the same.
+//! - [`ask`](mod@ask): the viewer, and requests to the API in the viewer's name.
+//! - `act`: requests of forms.
+//! - `live`: changes for open pages, with one poll for all that show the same.
 //! - `graph`, `timeline`, `show`: pictures and words of a run.
-//! - `table`: what lists have in common.
+//! - `table`: parts that lists have in common.
 //! - `pages`: one file for each page.
 
 mod act;
@@ -41,12 +41,12 @@ pub(crate) struct Console {
     api: Router,
     /// The parts of a page's request that its requests to the API take over.
     carry: Carry,
-    /// Stands for the secret of a session in tokens of forms where nobody signs in.
+    /// Replaces the secret of a session in tokens of forms where there is no sign-in.
     open_secret: Option<String>,
     live: live::Hub,
 }
 
-/// The pages below `/console`, which ask `api`. On an open server nobody signs in.
+/// Returns the pages below `/console`, which call `api`. An open server has no sign-in.
 pub fn router(api: Router, carry: Carry, open: bool) -> Router {
     let open_secret = open.then(ask::random);
     let console = Arc::new(Console { api, carry, open_secret, live: live::Hub::default() });

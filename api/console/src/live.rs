@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::ask::{Ask, encoded};
 
-/// A part of the log behind its end, which says how far the log is.
+/// A part of the log after its end, which shows the present end of the log.
 pub(crate) const NEWEST_EVENT: &str = "/v1/events?limit=1&after=9223372036854775807";
 /// Interval at which the data of open pages is read.
 const EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl Hub {
         Ok(receiver)
     }
 
-    /// Nobody is told of this any more: pages that still look ask anew.
+    /// Stops the notifications of a topic: pages that are still open ask again.
     fn forget(&self, key: &(String, String), own: &watch::Sender<u64>) {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         if topics.get(key).is_some_and(|sender| sender.same_channel(own)) {
@@ -73,7 +73,7 @@ impl Hub {
     }
 }
 
-/// Asks again and again, for as long as somebody looks and whoever began may.
+/// Asks repeatedly, as long as a page watches and the first viewer has the right.
 async fn poll(ask: Arc<Ask>, key: (String, String), sender: watch::Sender<u64>) {
     loop {
         let answer = ask.call(Method::GET, &key.1, None, None).await;
@@ -95,14 +95,14 @@ async fn poll(ask: Arc<Ask>, key: (String, String), sender: watch::Sender<u64>) 
     drop(sender);
 }
 
-/// By what an answer is told from the next one.
+/// The mark by which a response is distinguished from the next.
 pub(crate) fn mark(body: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     without_moment(body).hash(&mut hasher);
     hasher.finish().max(1)
 }
 
-/// An answer without the instant of which it speaks, which changes always.
+/// Returns a response without its time, which always changes.
 fn without_moment(body: &[u8]) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(body) else {
         return body.to_vec();
@@ -153,7 +153,7 @@ pub(crate) async fn stream(ask: Ask) -> Response {
     };
     let who = match ask.who().await {
         Ok(who) => who,
-        // A browser that is told this does not ask again.
+        // A browser that gets this does not ask again.
         Err(_) => return StatusCode::NO_CONTENT.into_response(),
     };
     let ask = Arc::new(ask);
@@ -166,7 +166,7 @@ pub(crate) async fn stream(ask: Ask) -> Response {
         loop {
             match tokio::time::timeout(AGAIN, changes.changed()).await {
                 Ok(Ok(())) => {}
-                // Whoever asked for all may not any more.
+                // The viewer in whose name the API was asked has lost the right.
                 Ok(Err(_)) => return None,
                 Err(_) => {
                     ask.who().await.ok()?;

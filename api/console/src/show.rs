@@ -10,7 +10,7 @@ pub(crate) enum Tone {
     Good,
     /// Under way.
     Busy,
-    /// Waits by itself.
+    /// Waits without a person.
     Calm,
     /// Goes back.
     Back,
@@ -139,7 +139,7 @@ pub(crate) fn step_words(state: &str, compensation: Option<&str>) -> Badge {
     Badge::new(tone, compensation.unwrap_or(state))
 }
 
-/// An instant, as the API spells it. The script of the page says how long ago it was.
+/// An instant, in the spelling of the API. The script of the page adds how long ago it was.
 pub(crate) fn instant(at: Timestamp) -> String {
     at.0.to_string()
 }
@@ -150,7 +150,7 @@ pub(crate) fn moment(at: Timestamp) -> String {
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
-/// A length of time with as much precision as one looks for.
+/// A length of time with the usual precision.
 pub(crate) fn length(millis: u64) -> String {
     let (seconds, rest) = (millis / 1_000, millis % 1_000);
     match seconds {

@@ -93,7 +93,7 @@ impl SearchField {
     }
 }
 
-/// A part of a page: a table under a title, what it is searched by, and what is said when nothing is there.
+/// A part of a page: a table under a title, its search, and the text for an empty table.
 pub(crate) struct Part {
     pub(crate) title: &'static str,
     pub(crate) about: &'static str,
@@ -165,7 +165,7 @@ pub(crate) struct TablePage {
     pub(crate) parts: Vec<Part>,
     /// The address of the page, for what is searched.
     pub(crate) address: String,
-    /// The mark by which changes are told; nothing is where it does not change by itself.
+    /// The mark by which changes are noticed; none if it does not change by itself.
     pub(crate) live: Option<u64>,
 }
 

@@ -129,7 +129,8 @@ fn turn(name: &str, data: &Value) -> Option<(String, Option<(&'static str, Strin
     Some((how, next))
 }
 
-/// The timeline of a run from its history; what has not ended goes on until `until`.
+/// Returns the timeline of a run from its history; a stretch that has not ended goes on until
+/// `until`.
 pub(crate) fn of(entries: &[HistoryEntry], until: Timestamp) -> Timeline {
     let Some(first) = entries.first().map(|entry| entry.at.0.0) else { return Timeline::default() };
     let end = entries.last().map_or(first, |entry| entry.at.0.0).max(until.0.0).max(first + 1);
@@ -173,7 +174,7 @@ pub(crate) fn of(entries: &[HistoryEntry], until: Timestamp) -> Timeline {
         }
         for bar in &mut line.bars {
             bar.x = scale(bar.from);
-            // What took no time is there all the same.
+            // A stretch without duration is shown all the same.
             bar.width = scale(bar.to).saturating_sub(bar.x).max(WIDE / 250);
         }
         rows.push(Row { name, bars: line.bars });

@@ -11,7 +11,7 @@ use super::SMALL;
 use crate::app::App;
 use crate::problem::Rejection;
 
-/// After how many bytes of a body that is there already others may go on.
+/// Number of bytes of a body in memory after which other tasks may run.
 const SLICE: usize = 64 * 1024;
 
 /// The whole body of a request to a door of `namespace`, up to `limit` bytes. Those who send to doors have room of their own.

@@ -1,5 +1,5 @@
-//! All that is wrong with the form of a body, not only what serde meets first: what is wrong is left out, and the rest is
-//! read again. It tells nothing that may only follow from what was left out.
+//! All mistakes in the form of a body, not only the first that serde finds: wrong parts are left out, and the rest is
+//! read again. Mistakes that may only follow from an omission are not reported.
 
 use backstitch_saga::misread::Rule;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ pub(super) fn others<T: DeserializeOwned>(text: &str, first: &Misread) -> Vec<Mi
     if text.len() > LONGEST {
         return found;
     }
-    // A member that stands twice stands once in this.
+    // A duplicate member occurs once in this.
     let Ok(mut value) = serde_json::from_str::<Value>(text) else { return found };
     let mut gone: Vec<String> = Vec::new();
     while found.len() < MOST {

@@ -5,7 +5,7 @@ use backstitch_saga::protocol::{QueuePolicy, Rate};
 
 use super::{Check, Findings, MAX_NAME};
 
-/// The most tasks that a queue may allow at once.
+/// Largest number of concurrent tasks that a queue may allow.
 const MAX_CONCURRENCY: u32 = 100_000;
 /// The most tasks that a rate may allow.
 const MAX_RATE: u32 = 1_000_000;

@@ -15,7 +15,7 @@ pub(crate) struct SubscriptionRow {
     pub(crate) name: String,
     pub(crate) revision: i64,
     pub(crate) spec: SubscriptionSpec,
-    /// The spec cannot be read and says nothing: the subscription stands where it is.
+    /// The spec cannot be read and is empty: the subscription is stopped.
     pub(crate) damaged: bool,
     pub(crate) paused: bool,
     pub(crate) generation: i32,
@@ -147,7 +147,7 @@ pub(crate) async fn count(
     .await
 }
 
-/// Creates a subscription. Returns whether it was not there.
+/// Creates a subscription. Returns whether it did not exist.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &SubscriptionRow,
@@ -168,7 +168,8 @@ pub(crate) async fn create(
     Ok(done.rows_affected() == 1)
 }
 
-/// Changes a subscription by hand, if it is still at the revision of `row`. What it stopped at is tried again.
+/// Changes a subscription by a person's request, if it is still at the revision of `row`. The event at which
+/// it stopped is tried again.
 pub(crate) async fn change(
     connection: &mut PgConnection,
     row: &SubscriptionRow,
@@ -224,7 +225,7 @@ pub(crate) struct Standing {
     pub(crate) behind: i64,
 }
 
-/// Looks how subscriptions stand at `now`.
+/// Returns the state of subscriptions at `now`.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
     now: Time,
@@ -282,7 +283,8 @@ pub(crate) struct Progress {
     pub(crate) again_at: Option<Time>,
 }
 
-/// Moves the cursor of a subscription that was taken, if nobody has changed it meanwhile. Whoever takes it next goes on.
+/// Moves the cursor of a subscription that was taken, if it was not changed in between. The next node that takes it
+/// goes on there.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     row: &SubscriptionRow,

@@ -37,7 +37,7 @@ struct Missed {
 /// Sessions cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shortage {
-    /// For how long.
+    /// The time since when.
     pub(crate) since: Duration,
     /// Message of PostgreSQL, or of a proxy before it.
     pub(crate) why: String,
@@ -63,7 +63,7 @@ impl Supply {
         Wait { supply: self, number }
     }
 
-    /// Notes that a new session is there.
+    /// Notes that a new session was opened.
     pub(super) fn opened(&self) {
         if let Some(missed) = self.lock().missed.take() {
             let since = missed.since.elapsed();
@@ -76,7 +76,7 @@ impl Supply {
         self.lock().waiting.len()
     }
 
-    /// For how long sessions cannot be had.
+    /// Returns the time for which sessions have been unavailable.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         let inner = self.lock();
         let missed = inner
@@ -122,7 +122,8 @@ impl Drop for Wait<'_> {
     }
 }
 
-/// Says what is wrong when a session did not come because nobody answers there, and not because there are too many.
+/// Returns the message for a session that did not come because no server answers there, and not because there are
+/// too many.
 pub(super) fn unreachable(why: &str, seconds: u64) -> Option<String> {
     let signs = ["error communicating with database", "the database system is"];
     signs.iter().any(|sign| why.contains(sign)).then(|| {

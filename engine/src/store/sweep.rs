@@ -1,4 +1,5 @@
-//! Runs that their index forgot: in nobody's charge, with nothing that would wake them, and nobody told.
+//! Runs that their index has lost: without a node in charge, with nothing that would wake them, and
+//! without an incident.
 
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;

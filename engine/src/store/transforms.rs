@@ -115,7 +115,7 @@ fn transform_row(row: &PgRow) -> Result<TransformRow, sqlx::Error> {
     })
 }
 
-/// Creates a transform. Returns whether it was not there.
+/// Creates a transform. Returns whether it did not exist.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     namespace: &str,
@@ -140,8 +140,8 @@ pub(crate) async fn create(
     Ok(done.rows_affected() == 1)
 }
 
-/// Changes a transform from how it was read, which is `before`: last and active revision. Returns whether it still
-/// stood so.
+/// Changes a transform from the state in which it was read, `before`: last and active revision. Returns whether it
+/// was still in that state.
 pub(crate) async fn change(
     connection: &mut PgConnection,
     namespace: &str,

@@ -145,8 +145,8 @@ pub(crate) fn migrations_claim() -> String {
     )
 }
 
-/// Takes a migration to work on, if there is one that nobody works on, of the first namespace after `after` that has one.
-/// The try is counted before it is made. Returns also how often it was taken since it last went on.
+/// Takes a migration that no node works on, of the first namespace after `after` that has one. The try is counted
+/// before it is made. Returns also the number of times that it was taken since it last made progress.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     now: Time,
@@ -240,7 +240,7 @@ pub(crate) async fn runs(
     rows.iter().map(run).collect()
 }
 
-/// Writes what became of runs of a migration.
+/// Records results of runs of a migration.
 pub(crate) async fn note(
     connection: &mut PgConnection,
     namespace: &str,

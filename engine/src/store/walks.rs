@@ -32,7 +32,8 @@ pub(crate) async fn unended(
     rows.iter().map(line).collect()
 }
 
-/// Runs with tasks on offer, after `after`; `true` for those that have ended or are not there.
+/// Returns runs with offered tasks, after `after`; `true` for those that have ended or do not
+/// exist.
 pub(crate) async fn offered(
     connection: &mut PgConnection,
     after: Uuid,
@@ -50,9 +51,9 @@ pub(crate) async fn offered(
     rows.iter().map(suspect).collect()
 }
 
-/// Runs with a journal, newest first, before `before`; `true` for those that their index may have wrong: they have no line
-/// in `runs`, or one that says ended although the last record does not tell of that or something is left open, or their key is
-/// not noted, or an incident of a run that was put aside outlived that. Each with when it began.
+/// Returns runs with a journal, newest first, before `before`; `true` for those that their index may have wrong: they
+/// have no row in `runs`, or one that has ended although the last record does not end it or something is left open, or
+/// their key is missing, or an incident of a run that was put aside outlived that. Each with the time of its beginning.
 pub(crate) async fn journaled(
     connection: &mut PgConnection,
     before: Uuid,

@@ -30,7 +30,8 @@ pub(crate) struct Serving {
     pub(crate) last_gone: Option<Time>,
 }
 
-/// The sessions of namespace `$1`, each gone at the latest with its node: one that stopped, or was not seen for `$2` ms.
+/// The sessions of namespace `$1`, each gone at the latest with its node: one that stopped, or was not seen for `$2`
+/// ms.
 macro_rules! presence {
     () => {
         "select v.worker, v.session, v.node, v.queues, v.since, n.name, \
@@ -71,7 +72,7 @@ pub(crate) async fn come(
     Ok(())
 }
 
-/// Sessions that have gone.
+/// Sessions that have left.
 pub(crate) async fn go(
     connection: &mut PgConnection,
     node: i32,
@@ -135,7 +136,8 @@ pub(crate) async fn serving(
     rows.iter().map(read).collect()
 }
 
-/// The sessions of a namespace by worker, session and node, after `after`; with those that are `gone`, or without.
+/// Returns the sessions of a namespace by worker, session and node, after `after`; with those that are `gone`, or
+/// without.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! The table `workflow_retention`: how long the ended runs of a workflow are kept, where it is not as long as the server says.
+//! The table `workflow_retention`: retention of the ended runs of a workflow, where it differs from the server's.
 
 use backstitch_saga::{Span, Time};
 use sqlx::Row;

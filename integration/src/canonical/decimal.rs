@@ -1,4 +1,4 @@
-//! Exact decimals of up to 38 digits: read, scaled, rounded when told to, and written in one way.
+//! Exact decimals of up to 38 digits: read, scaled, rounded on request, and written in one way.
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ impl Decimal {
         Ok(self)
     }
 
-    /// Returns the digits without a point, and how many of them are the fraction.
+    /// Returns the digits without a point, and the number of those in the fraction.
     #[must_use]
     pub fn parts(self) -> (i128, u32) {
         (self.coefficient, self.scale)

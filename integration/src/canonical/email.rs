@@ -1,4 +1,5 @@
-//! E-mail addresses: compatible characters composed, the domain in lower case and ASCII, the local part as it is.
+//! E-mail addresses: compatible characters composed, the domain in lower case and ASCII, the local part
+//! unchanged.
 
 use unicode_normalization::UnicodeNormalization;
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{DateFormat, Decimal, DecimalRule, Refused, trimmed};
 use crate::document::Value;
 
-/// Choice between the two instants that a local time stands for when clocks change.
+/// Choice between the two instants that a local time can mean when clocks change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fold {

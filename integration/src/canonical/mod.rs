@@ -1,8 +1,8 @@
-//! Canonical scalars: for each kind of value one spelling, reached by rules that refuse rather than guess.
+//! Canonical scalars: one spelling for each kind of value, reached by rules that refuse rather than guess.
 //!
-//! Every function here either returns the one spelling or says why not, with a stable code. Nothing is rounded, cut or
-//! completed in silence: rounding, a zone, a fold and a currency are said by who calls. Numbers never become floats.
-//! What was returned once is returned unchanged when it is given again.
+//! Every function here returns the one spelling, or an error with a stable code. Nothing is rounded, cut or completed
+//! silently: the caller gives rounding, zone, fold and currency. Numbers never become floats. A returned spelling is
+//! returned unchanged when it is passed again.
 
 mod country;
 pub(crate) mod decimal;

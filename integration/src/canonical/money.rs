@@ -27,7 +27,7 @@ pub fn currency(value: &Value) -> Result<String, Refused> {
     Ok(code)
 }
 
-/// Returns how many digits behind the point the currency `code` has.
+/// Returns the number of digits behind the point of the currency `code`.
 ///
 /// # Errors
 /// As [`currency`].

@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 pub enum Clean {
     /// Characters are composed: Unicode's form NFC.
     Nfc,
-    /// Compatible characters become what they stand for: Unicode's form NFKC.
+    /// Replaces compatible characters: Unicode's form NFKC.
     Nfkc,
     /// White space before and behind is removed.
     Trim,

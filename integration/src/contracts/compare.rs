@@ -266,7 +266,7 @@ fn prefixed(token: &str, rest: &Pointer) -> Pointer {
     Pointer::default().child(token).join(rest)
 }
 
-/// Returns the keyword that a code of a violation stands for.
+/// Returns the keyword of a code of a violation.
 fn keyword(code: &str) -> &'static str {
     let all = [
         "type",

@@ -1,12 +1,12 @@
 //! Contracts: the checkable subset of JSON Schema, validation, and the compatibility of versions.
 //!
-//! The subset is small so that every verdict is exact. Two schemas are compared by asking whether each document that the
-//! writer's version allows is valid for the reader's. What a writer writes is held to a closed world: members that its
-//! schema does not name are refused. What a reader reads is held to an open one: members that it does not know are left
-//! alone. So an optional member can be added and removed freely, in both directions.
+//! The subset is small so that every verdict is exact. Two schemas are compatible if each document that the writer's
+//! version allows is valid for the reader's. Writing is strict: members that the schema does not name are refused.
+//! Reading is lenient: unknown members are ignored. So an optional member can be added and removed freely, in both
+//! directions.
 //!
-//! An incompatible change is shown by a document that is valid for the writer and not for the reader; it is made from the
-//! two schemas and validated with both before it is shown.
+//! An incompatible change is shown with a document that is valid for the writer and not for the reader; it is made from
+//! the two schemas and validated with both before it is shown.
 
 pub(crate) mod compare;
 mod example;

@@ -1,4 +1,4 @@
-//! Modes of compatibility, and the check of a new version of a contract against those that stand.
+//! Modes of compatibility, and the check of a new version of a contract against the existing ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ pub struct Version<'a> {
     pub schema: &'a Schema,
 }
 
-/// Checks a new schema against the versions that stand, in their order. An empty list means that it may be registered.
+/// Checks a new schema against the existing versions, in their order. An empty list means that it may be registered.
 #[must_use]
 pub fn check(new: &Schema, versions: &[Version<'_>], mode: Mode) -> Vec<Incompatible> {
     let count = if mode.is_transitive() { versions.len() } else { 1 };

@@ -350,7 +350,7 @@ impl Parser<'_> {
         Some(node)
     }
 
-    /// Reads what stands beside `enum`: a type, perhaps with null, and its keywords.
+    /// Reads the members beside `enum`: a type, perhaps with null, and its keywords.
     fn typed(&mut self, keywords: &Object) -> Option<Node> {
         let (name, nullable) = self.type_name(keywords)?;
         let place = self.path.to_string();

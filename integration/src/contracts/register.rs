@@ -1,4 +1,5 @@
-//! Registration of a version: the same as one that stands, compatible, or breaking, and what a breaking one needs.
+//! Registration of a version: the same as an existing one, compatible, or breaking, and the requirements of a
+//! breaking one.
 
 use serde::Serialize;
 
@@ -27,7 +28,7 @@ pub struct Edges {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Registration {
-    /// The schema is that of a version that stands, however it is spelt: nothing is registered.
+    /// The schema is that of an existing version, however it is spelt: nothing is registered.
     Same {
         /// The version.
         version: u32,
@@ -55,8 +56,8 @@ pub enum Registration {
     },
 }
 
-/// Decides about a new version of a contract. A breaking version needs a transform up and, while anybody reads an earlier
-/// version, one down.
+/// Decides about a new version of a contract. A breaking version needs a transform up and, while an earlier version has
+/// readers, one down.
 #[must_use]
 pub fn register(
     new: &Schema,

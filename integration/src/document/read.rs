@@ -16,7 +16,7 @@ const DEEPEST: usize = 128;
 /// order mark), `nesting_too_deep` (more than 64 deep), `nul_character`, `lone_surrogate`, `number_out_of_range` (of a
 /// double-precision float, to either side, or longer than 1,000 characters) or `duplicate_key`.
 pub fn read(bytes: &[u8], limit: usize) -> Result<(Payload, Value), Violation> {
-    // Before anything looks at the bytes, so that the cost of a large document is nothing.
+    // Before the bytes are read, so that the refusal of a large document costs nothing.
     if bytes.len() > limit {
         let message = format!("the document has {} bytes; {limit} are allowed", bytes.len());
         return Err(Violation::new("", "payload_too_large", message));
@@ -156,7 +156,8 @@ impl Builder<'_> {
         let Some(number) = Number::parse(text) else {
             return Err(self.wrong("invalid_json", "not a number by the grammar of JSON"));
         };
-        // What is not zero, but reads as zero, would be silently changed by the next reader.
+        // A number that is not zero, but reads as zero, would be silently changed by the next
+        // reader.
         if text.len() > 20 || text.contains(['e', 'E']) {
             let float = text.parse::<f64>().unwrap_or(f64::INFINITY);
             if !float.is_finite() || (float == 0.0 && number != Number::from(0)) {

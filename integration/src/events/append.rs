@@ -1,7 +1,8 @@
-//! Appending: what becomes of events, given the heads of their streams and what was appended before.
+//! Appending: the results for events, given the heads of their streams and the events appended
+//! before.
 //!
-//! A request is appended whole or not at all. What it leaves behind is noted, so that requests that are decided together
-//! end as they would one after the other.
+//! A request is appended as a whole or not at all. Its consequences are noted, so that requests that are decided together
+//! have the same results as one after the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub enum Entity {
     Unknown,
     /// It was deleted.
     Deleted,
-    /// It stands.
+    /// It exists.
     Present {
         /// Digest of the last body's canonical form.
         digest: [u8; 32],
@@ -82,7 +83,7 @@ pub struct First {
     pub receipt: Receipt,
 }
 
-/// Event as it is appended.
+/// The event in the form that is appended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Appended {
     /// Place of its draft in the request.
@@ -105,7 +106,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns what the sender is told.
+    /// Returns the result for the sender.
     #[must_use]
     pub fn receipt(&self) -> &Receipt {
         match self {
@@ -149,7 +150,7 @@ pub enum Refusal {
 /// together.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Heads of streams; a stream without events is not there.
+    /// Heads of streams; a stream without events is missing.
     pub streams: HashMap<String, StreamHead>,
     /// Events that were appended, by source and id.
     pub keys: HashMap<(String, String), First>,
@@ -174,7 +175,8 @@ impl Known {
         for (place, draft) in drafts.iter().enumerate() {
             let cause = match draft.caused_by.map(|place| (drafts.get(place), outcomes.get(place)))
             {
-                // What follows from an event that was appended before was appended with it, or is processed again by itself.
+                // Consequences of an event that was appended before were appended with it, or are processed again by
+                // themselves.
                 Some((_, Some(Outcome::Repeat(first)))) => {
                     outcomes.push(Outcome::Repeat(first.clone()));
                     continue;
@@ -294,7 +296,7 @@ fn cause_of(draft: &Draft, appended: &Appended) -> Cause {
     }
 }
 
-/// Returns what an operation is, given the entity. Where the body before is gone, everything may have changed.
+/// Returns the operation on the entity. If the previous body was deleted, everything may have changed.
 fn derived(entity: &Entity, op: Op, draft: &Draft) -> Derived {
     let body = draft.value.as_ref();
     match entity {

@@ -63,7 +63,7 @@ impl Attribute {
 /// Data of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// JSON, also a string that stands for a text of another type.
+    /// JSON, also a string in place of a text of another type.
     Json(Value),
     /// Bytes.
     Binary(Vec<u8>),
@@ -79,7 +79,7 @@ pub fn parse_structured(bytes: &[u8], limit: usize) -> Result<CloudEvent, Vec<Vi
     parse(&value, "")
 }
 
-/// Reads a batch of at most `limit` bytes and `most` events. Each event is read or refused for itself.
+/// Reads a batch of at most `limit` bytes and `most` events. Each event is read or refused by itself.
 ///
 /// # Errors
 /// The codes of [`read`], `not_a_batch`, `batch_too_large`.

@@ -1,4 +1,4 @@
-//! The envelope of an event: who sent it, what it is about, what caused it, and how far it is to be trusted.
+//! The envelope of an event: its sender, its stream, its cause, and its trust.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) const MOST_LABELS: usize = 64;
 pub enum Trust {
     /// Known not to be trusted.
     Untrusted,
-    /// Nobody verified the sender.
+    /// The sender was not verified.
     Unverified,
     /// The sender showed a credential.
     Authenticated,

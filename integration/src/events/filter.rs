@@ -14,7 +14,7 @@ pub(crate) const MOST_ENTRIES: usize = 100;
 /// The most bytes of an entry.
 pub(crate) const LONGEST: usize = 256;
 
-/// A filter as it is written. What is empty asks for nothing.
+/// A filter as it is written. An empty member selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterDocument {
@@ -22,13 +22,13 @@ pub struct FilterDocument {
     pub types: Vec<String>,
     /// Operations.
     pub ops: Vec<Op>,
-    /// Places of which at least one changed, lay within what changed, or contains it.
+    /// Places, of which one must have changed, be within a changed place, or contain one.
     pub changed_any: Vec<Pointer>,
     /// Labels that the event has with these values.
     pub labels: BTreeMap<String, String>,
-    /// Sources of which one sent the event.
+    /// Accepted sources.
     pub sources: Vec<String>,
-    /// Sources of which none did.
+    /// Excluded sources.
     pub source_not: Vec<String>,
     /// The least trust.
     pub min_trust: Option<Trust>,

@@ -14,10 +14,10 @@ pub enum Op {
     /// The entity changed.
     #[serde(rename = "U")]
     Updated,
-    /// The entity is gone.
+    /// The entity was deleted.
     #[serde(rename = "D")]
     Deleted,
-    /// The entity as it is, whether it changed or not.
+    /// The present state of the entity, changed or not.
     #[serde(rename = "S")]
     Snapshot,
 }
@@ -48,7 +48,7 @@ impl Op {
 pub enum Head<'a> {
     /// The stream has no event.
     Unknown,
-    /// The entity stands, with its last body.
+    /// The entity exists, with its last body.
     Present(&'a Value),
     /// The entity was deleted.
     Deleted,
@@ -67,10 +67,10 @@ pub struct Derived {
     pub noop: bool,
 }
 
-/// Returns the operation that `op` with `body` is, given what stands.
+/// Returns the operation that `op` with `body` means, given the state of the entity.
 ///
-/// A creation of what stands is an update, and an update of what does not stand is a creation; both are flagged. A
-/// snapshot is the creation or the update that it implies, or nothing. A deletion of what does not stand is nothing. A
+/// A creation of an existing entity is an update, and an update of a missing one is a creation; both are flagged. A
+/// snapshot is the creation or the update that it implies, or nothing. A deletion of a missing entity is nothing. A
 /// deletion has no body; for the others a missing body counts as `null`.
 #[must_use]
 pub fn derive(head: Head<'_>, op: Op, body: Option<&Value>) -> Derived {

@@ -1,4 +1,4 @@
-//! Small batches: many records in one request, each taken or refused for itself.
+//! Small batches: many records in one request, each accepted or refused by itself.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub const LARGEST_BATCH: usize = 5 << 20;
 /// The most records of a batch.
 pub const MOST_RECORDS: usize = 1_000;
 
-/// Splits a list into the texts of its elements, byte for byte. What an element contains is not looked at.
+/// Splits a list into the texts of its elements, byte for byte. The content of an element is not read.
 ///
 /// # Errors
 /// `invalid_json`, `not_a_batch`, `batch_too_large`.

@@ -42,7 +42,8 @@ pub struct Accepted {
     pub version: u32,
     /// The version is deprecated, which the answer says.
     pub deprecated: bool,
-    /// Text that tells the document from others of the source; `None` when nothing is a duplicate.
+    /// Text that identifies the document among others of the source; `None` if nothing is a
+    /// duplicate.
     pub dedupe_key: Option<String>,
     /// SHA-256 of the bytes.
     pub digest: [u8; 32],
@@ -65,7 +66,7 @@ pub struct Rejected {
     pub violations: Vec<Violation>,
     /// The sender was verified, so that the intake is kept; before that there is only a counter.
     pub kept: bool,
-    /// Identity hints, as far as the document could be read: that is when somebody looks for it.
+    /// Identity hints, as far as the document could be read: people search for refused documents.
     pub hints: Hints,
 }
 
@@ -168,8 +169,8 @@ impl Source {
     }
 
     /// Checks a batch: a JSON list, lines of JSON (`application/x-ndjson`), or CloudEvents
-    /// (`application/cloudevents-batch+json`). Each record is answered for itself, as by [`Source::check`]; a header says
-    /// nothing of a single record, so that it is no dedupe key.
+    /// (`application/cloudevents-batch+json`). Each record has its own result, as by [`Source::check`]; a header does
+    /// not describe a single record, so that it is no dedupe key.
     ///
     /// # Errors
     /// What is wrong with the request as a whole; `not_a_batch` and `batch_too_large` for its form.
@@ -202,7 +203,7 @@ impl Source {
         self.admit_as(request, LARGEST_BATCH, &[Media::Json, Media::Lines, Media::CloudEvents])
     }
 
-    /// The same for a file, of which nothing was read yet: the sender shows who it is by a header.
+    /// The same for a file of which nothing was read yet: the sender authenticates by a header.
     ///
     /// # Errors
     /// As [`Source::admit`]; `file_not_verifiable` for a source whose requests are signed, or that is not verified.
@@ -418,7 +419,8 @@ impl Source {
         Ok(Claim { contract: name.clone(), version, deprecated })
     }
 
-    /// Returns the text that tells a document from others, with the length of each part so that parts cannot be shifted.
+    /// Returns the text that identifies a document among others, with the length of each part so that parts cannot be
+    /// shifted.
     fn dedupe_key(
         &self,
         headers: &Headers<'_>,

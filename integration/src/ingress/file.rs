@@ -1,8 +1,8 @@
 //! Files: rows of lines of JSON or of CSV, found one at a time, however large the file is.
 //!
-//! CSV is that of RFC 4180 with commas, in UTF-8: the first row names the columns, and each other row is a document whose values are
-//! texts. A field without anything is left out, `""` is an empty text. A row is kept with the first row of its file, so that it can be
-//! read by itself.
+//! CSV is that of RFC 4180 with commas, in UTF-8: the first row names the columns, and each other row is a document whose
+//! values are texts. An empty field is left out, `""` is an empty text. A row is stored with the first row of its file, so
+//! that it can be read by itself.
 
 use std::collections::BTreeMap;
 
@@ -227,7 +227,7 @@ fn fields(row: &[u8]) -> Result<Vec<Option<String>>, Violation> {
     }
 }
 
-/// Reads a field up to the quote that ends it. Returns what stands behind it, too.
+/// Reads a field up to the quote that ends it. Returns the text behind it, too.
 fn unquoted(text: &str) -> Result<(String, &str), Violation> {
     let mut field = String::new();
     let mut rest = text;
@@ -273,7 +273,7 @@ fn columns(row: &[u8]) -> Result<Vec<String>, Violation> {
     Ok(named)
 }
 
-/// Returns a row of a CSV file as it is kept: with the first row of its file.
+/// Returns a row of a CSV file in its stored form: with the first row of its file.
 #[must_use]
 pub fn with_header(header: &[u8], row: &[u8]) -> Vec<u8> {
     [header, b"\n", row].concat()

@@ -14,7 +14,7 @@ impl<'a> Headers<'a> {
         Headers(headers)
     }
 
-    /// Returns the value of a header that stands once.
+    /// Returns the value of a header that occurs once.
     ///
     /// # Errors
     /// `Err` when it stands more than once, is no text, or is too long: whoever reads it would read one of two things.

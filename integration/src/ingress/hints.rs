@@ -75,7 +75,7 @@ impl HintRule {
 }
 
 impl Hints {
-    /// Captures the hints of a document. A place that is not there is no error.
+    /// Captures the hints of a document. A missing place is no error.
     #[must_use]
     pub fn capture(rules: &[HintRule], document: &Value) -> Hints {
         let mut hints = Hints::default();
@@ -141,7 +141,7 @@ fn hint(kind: &str, at: Pointer, raw: String, region: Option<&str>) -> Hint {
     Hint { kind: kind.to_owned(), at, value_raw: raw, value_norm: norm, value_search: search, junk }
 }
 
-/// Words that stand where a value is missing.
+/// Words in place of a missing value.
 const PLACEHOLDERS: &[&str] = &[
     "null",
     "nil",
@@ -198,7 +198,7 @@ fn is_junk(kind: &str, raw: &str, norm: Option<&str>) -> bool {
     }
     let mut characters = marks.chars();
     let first = characters.next();
-    // `0` and `0000` are nobody; a single letter or another digit may be somebody.
+    // `0` and `0000` identify nobody; a single letter or another digit may identify somebody.
     if marks == "0" || (marks.chars().count() > 2 && characters.all(|other| Some(other) == first)) {
         return true;
     }

@@ -49,7 +49,7 @@ pub(super) fn unreadable(wrong: Violation) -> Box<Rejected> {
     })
 }
 
-/// Reads what follows the contract in the bytes of a document that was taken in.
+/// Reads the part of a stored document that follows the contract.
 ///
 /// # Errors
 /// As when it came, if more is refused today.

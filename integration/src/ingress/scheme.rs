@@ -1,5 +1,5 @@
-//! Schemes by which sources show who they are, as they are configured; what well-known senders use, as presets. A scheme as it is configured
-//! is the one that the protocol names.
+//! Schemes by which sources authenticate, as they are configured; those of well-known senders are presets. A configured
+//! scheme is the one that the protocol names.
 
 pub use backstitch_saga::protocol::{
     SourceEncoding as Encoding, SourceHash as Algorithm, SourceVerification as SchemeDocument,

@@ -43,7 +43,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Returns a sender that was verified before, when the document was first taken in.
+    /// Returns a sender that was verified before, when the document was first received.
     #[must_use]
     pub fn of_before(trust: Trust, form: Form) -> Sender {
         let media = match form {

@@ -1,4 +1,4 @@
-//! Configuration of a source: what it accepts, how versions are found, what tells duplicates apart, and its bounds.
+//! Configuration of a source: accepted documents, places of versions, dedupe keys, and bounds.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct SourceDocument {
     pub accepts: Vec<AcceptDocument>,
     /// Place of the version of the contract.
     pub version_from: VersionFrom,
-    /// Places whose values together tell a document from others. Empty: nothing is a duplicate.
+    /// Places whose values together identify a document. Empty: nothing is a duplicate.
     #[serde(default)]
     pub dedupe: Vec<Location>,
     /// Rules of identity hints.

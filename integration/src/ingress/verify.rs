@@ -133,7 +133,7 @@ impl Verification {
         }
     }
 
-    /// Returns the secret for which `is` holds. All are asked, so that the time tells nothing.
+    /// Returns the secret for which `is` holds. All are tested, so that the time reveals nothing.
     fn secret_that(
         &self,
         is: impl Fn(&Secret) -> Choice,
@@ -205,7 +205,7 @@ fn authorization<'a>(headers: &Headers<'a>, scheme: &str) -> Result<&'a str, Ref
 }
 
 impl Form {
-    /// Returns the timestamp, if it stands in this header, and the signatures.
+    /// Returns the timestamp, if it is in this header, and the signatures.
     fn read<'h>(&self, header: &'h str) -> (Option<&'h str>, Vec<&'h str>) {
         match self {
             Form::Plain(prefix) => {

@@ -77,7 +77,7 @@ pub struct RuleDocument {
     pub email: Option<Pointer>,
     /// Takes a part of a text, or all of them.
     pub split: Option<Pointer>,
-    /// Copies the first of several values that is there.
+    /// Copies the first existing one of several values.
     pub coalesce: Option<Vec<Pointer>>,
     /// Applies rules to each element of a list.
     pub each: Option<Pointer>,
@@ -178,7 +178,7 @@ pub struct UnitDocument {
     pub group: Option<char>,
 }
 
-/// Reads a member that is there, also when it is null.
+/// Reads a member that exists, also when it is null.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
     Payload::deserialize(deserializer).map(Some)
 }

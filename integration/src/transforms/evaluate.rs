@@ -12,7 +12,7 @@ use crate::document::{Number, Object, Pointer, Value};
 
 /// Result of an operation.
 pub(super) enum Made {
-    /// The value is not there.
+    /// The value is missing.
     Absent,
     /// The value is null.
     Null,

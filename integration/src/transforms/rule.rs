@@ -115,7 +115,8 @@ impl Operation {
         }
     }
 
-    /// Returns how many steps the operation counts: numbering plans are a hundred times the work of other scalars.
+    /// Returns the number of steps that the operation counts: numbering plans are a hundred times the work of
+    /// other scalars.
     pub(super) fn steps(&self) -> usize {
         match self {
             Operation::Phone { .. } => STEPS_OF_A_PHONE_NUMBER,

@@ -17,7 +17,7 @@ impl Transform {
         self.execute(source, limits, false).0
     }
 
-    /// Maps a document, and tells what each rule did.
+    /// Maps a document, and returns the action of each rule.
     #[must_use]
     pub fn test(&self, source: &Value, limits: &Limits) -> (Outcome, Vec<TraceLine>) {
         self.execute(source, limits, true)
@@ -83,7 +83,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Applies rules to `context`, which stands at `source_path`, and writes to `out`, which stands at `out_path`.
+    /// Applies rules to `context`, which is at `source_path`, and writes to `out`, which is at `out_path`.
     fn rules(
         &mut self,
         rules: &[Rule],

@@ -51,7 +51,7 @@ impl Touched {
                     .enumerate()
                     .for_each(|(index, value)| go_on(&index.to_string(), value));
             }
-            // A rule looked for something below a scalar: it was not there.
+            // A rule looked for something below a scalar: it was missing.
             scalar => {
                 left.insert(path.to_string(), scalar.clone());
             }

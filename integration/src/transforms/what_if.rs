@@ -1,4 +1,4 @@
-//! What-if: a new version of a transform beside the one that is active, on documents that are stored.
+//! What-if: a new version of a transform compared with the active one, on stored documents.
 
 use serde::Serialize;
 

@@ -1,4 +1,5 @@
-//! Two versions of a workflow beside each other: which steps are new, gone or changed, and in what.
+//! Comparison of two versions of a workflow: steps that are new, removed or changed, and their
+//! changes.
 
 use askama::Template;
 use axum::extract::Path;
@@ -46,7 +47,7 @@ struct ComparePage {
     picture: Option<Picture>,
 }
 
-/// Collects the differences of two documents. Steps are told by their ids.
+/// Collects the differences of two documents. Steps are identified by their ids.
 fn changes(at: &str, was: Option<&Value>, is: Option<&Value>, found: &mut Vec<Change>) {
     match (was, is) {
         (was, is) if was == is => {}

@@ -7,7 +7,7 @@ use crate::show::{Badge, Tone, number, outcome_tone, state_tone};
 /// The most ended runs of an outcome that the status counts.
 const MOST_ENDED: u64 = 1_000;
 
-/// The states of runs that move, in the order in which they need somebody.
+/// The states of runs that have not ended, those that need a person first.
 const STATES: [State; 6] = [
     State::CompensationBlocked,
     State::Compensating,

@@ -57,7 +57,7 @@ async fn page(ask: &Ask) -> Result<DecisionsPage, Problem> {
     let runs: Page<RunLine> = ask.get(path.trim_end_matches('&')).await?;
     let mut questions = Vec::new();
     for line in &runs.items {
-        // It may be gone meanwhile.
+        // It may not exist any more.
         let Ok(view) = ask.get::<RunView>(&format!("/v1/runs/{}", line.id)).await else { continue };
         questions.extend(questions_of(&view));
     }

@@ -1,4 +1,4 @@
-//! Actions on a run, as forms. The API says which verbs apply; here stands what each is asked with.
+//! Actions on a run, as forms. The API decides which verbs apply; this file has their fields.
 
 use backstitch_saga::protocol::{Awaits, RunView, State, WaitsFor};
 use backstitch_saga::{RunId, StepPath};
@@ -126,7 +126,7 @@ pub(crate) struct Wait {
     pub(crate) deeds: Vec<Deed>,
 }
 
-/// The forms for one wait. Verbs that always apply stand with the run.
+/// The forms for one wait. Verbs that always apply are with the run.
 pub(crate) fn of_wait(view: &RunView, wait: WaitsFor) -> Wait {
     let step = wait.step.as_ref();
     let mut deeds = Vec::new();

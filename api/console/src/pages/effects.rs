@@ -1,4 +1,5 @@
-//! Open effects of all runs: what stands in other systems and should not, or may.
+//! Open effects of all runs: effects in other systems that remain and should not, or that may
+//! remain.
 
 use askama::Template;
 use backstitch_saga::protocol::{EffectCounts, EffectLine, Page, SystemCount};

@@ -1,4 +1,4 @@
-//! Erasures of what is known of somebody: documents, events and runs.
+//! Erasures of the data about an entity: documents, events and runs.
 
 use axum::extract::Path;
 use backstitch_saga::protocol::{ErasureState, ErasureView};

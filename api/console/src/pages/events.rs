@@ -105,7 +105,7 @@ struct EventsPage {
     frame: Frame,
     lines: Vec<Line>,
     head: String,
-    /// By which the next event is told, where the page has the newest.
+    /// The mark by which the next event is noticed, if the page has the newest.
     mark: Option<u64>,
     filter: Filter,
     next: Option<String>,
@@ -150,7 +150,7 @@ async fn list_page(ask: &Ask) -> Result<EventsPage, Problem> {
     let (end, mark): (EventPage, u64) = ask.get_live(NEWEST_EVENT).await?;
     let after = match asked {
         Some(after) => after,
-        // The newest, as far as one page goes; what a filter leaves of the log is looked for from its beginning.
+        // The newest, as far as one page goes; with a filter, the log is searched from its beginning.
         None if filter.is_empty() => end.head.saturating_sub(LIMIT),
         None => 0,
     };

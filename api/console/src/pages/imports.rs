@@ -1,4 +1,4 @@
-//! Files of sources, and what became of their rows.
+//! Files of sources, and the results for their rows.
 
 use axum::extract::Path;
 use backstitch_saga::protocol::{ImportState, ImportView, RefusedRow};

@@ -1,4 +1,4 @@
-//! One verb on many incidents or runs: first what it would do, then the job, then how it goes.
+//! One verb on many incidents or runs: first its preview, then the job, then its progress.
 
 use askama::Template;
 use axum::extract::Path;

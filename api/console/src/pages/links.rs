@@ -63,7 +63,7 @@ async fn links(ask: &Ask, filter: &Filter) -> Result<Part, Problem> {
     let (system, id) = (filter.value("system"), filter.value("id"));
     let (items, next) = if id.is_empty() || system.is_empty() {
         let asked = filter.kept(&["stream", "system"]);
-        // The place in the list is that of the identifiers, if they are looked for.
+        // The cursor of the list is that of the identifiers, if these are searched.
         let asked = if filter.value("value").is_empty() { asked } else { asked.first() };
         let listed = ask.list::<LinkView>("/v1/links", 50, &asked).await?;
         (listed.items, listed.next)

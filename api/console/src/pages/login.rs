@@ -36,8 +36,8 @@ impl LoginPage {
     }
 }
 
-/// Whoever comes from another site by a link brings no cookie: the browser sends it once this page has loaded the same address
-/// again.
+/// A viewer who follows a link of another site brings no cookie: the browser sends it once this page has loaded the
+/// same address again.
 #[derive(Template)]
 #[template(path = "arriving.html")]
 struct Arriving<'a> {

@@ -1,4 +1,4 @@
-//! Runs in flight that move to another version of their workflow: what is in the way, how far they are, what became of each.
+//! Migrations of runs in flight to another version of their workflow: obstacles, progress, and the result for each.
 
 use axum::extract::Path;
 use backstitch_saga::protocol::{

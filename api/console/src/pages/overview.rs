@@ -38,7 +38,7 @@ impl Group {
     }
 }
 
-/// Says how many came within the last hour, beside the hour before.
+/// Returns the number of those of the last hour, and of the hour before.
 fn trend(last: u64, before: u64) -> String {
     let sign = match last.cmp(&before) {
         std::cmp::Ordering::Greater => "↑",
@@ -62,7 +62,7 @@ struct OverviewPage {
     states: Vec<StateCount>,
     /// Outcomes of runs that were started within the last hour.
     ended: Vec<StateCount>,
-    /// The end of the log, and the subscriptions that are behind or stand still.
+    /// The end of the log, and the subscriptions that are behind or stopped.
     head: String,
     behind: Vec<Behind>,
     newest: Vec<Line>,

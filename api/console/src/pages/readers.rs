@@ -1,4 +1,4 @@
-//! Readers of the log by their cursors: how far each is, and how far behind.
+//! Readers of the log by their cursors: the position of each, and its distance from the end.
 
 use backstitch_saga::protocol::CursorView;
 

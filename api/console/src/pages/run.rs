@@ -1,4 +1,5 @@
-//! One run: what is true, in a sentence; the picture; the time it took; why it stands and what can be done; its effects.
+//! One run: its state in a sentence; the picture; its times; the reasons of its state with the actions that help; its
+//! effects.
 
 use askama::Template;
 use backstitch_saga::protocol::{
@@ -20,7 +21,7 @@ use crate::timeline::{self, Timeline};
 const MOST_EVENTS: usize = 3_000;
 /// Largest number of waits that a page shows.
 const MOST_WAITS: usize = 20;
-/// The most steps of a graph in which each step is drawn by itself.
+/// Largest number of steps of a graph in which each step is drawn by itself.
 const MOST_UNFOLDED: usize = 30;
 /// Largest number of steps that a page lists.
 const MOST_STEPS: usize = 500;
@@ -134,7 +135,7 @@ pub(crate) async fn graph_of(ask: &Ask, view: &RunView) -> Option<Graph> {
     Graph::check(workflow.definition?).ok()
 }
 
-/// The history of a run, as far as it is drawn; whether there is more.
+/// Returns the history of a run, as far as it is drawn; and whether there is more.
 async fn history(ask: &Ask, id: &str) -> Result<(Vec<HistoryEntry>, bool), Problem> {
     let (mut all, mut after) = (Vec::new(), None::<String>);
     loop {

@@ -50,7 +50,7 @@ const PARAMETERS: [&str; 15] = [
     "ended_to",
     "after",
 ];
-/// Those that stand behind "more".
+/// Those behind "more".
 const RARE: [&str; 9] = [
     "condition",
     "correlation_id",

@@ -1,4 +1,4 @@
-//! One step of a run, or one item: how it stands, what it gave, and the items of a fan-out.
+//! One step of a run, or one item: its state, its output, and the items of a fan-out.
 
 use askama::Template;
 use backstitch_saga::protocol::{Page, RunView, StepView};

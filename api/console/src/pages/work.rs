@@ -1,4 +1,5 @@
-//! Work that a server does by itself, a part at a time, as one page: how far it is, who asked for it, and how it is stopped.
+//! Work that a server does in the background, a part at a time, as one page: its progress, its author, and its end by a
+//! person.
 
 use backstitch_saga::Timestamp;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use crate::page::Frame;
 use crate::show::Badge;
 use crate::table::{Cell, TablePage};
 
-/// A piece of work of any kind, as pages tell of it.
+/// A piece of work of any kind, for pages.
 pub(super) struct Work<'a> {
     pub(super) badge: Badge,
     /// It is not over.
@@ -19,7 +20,7 @@ pub(super) struct Work<'a> {
     pub(super) counts: &'a [(&'static str, u64)],
     /// The name of its beginning, and the instant.
     pub(super) begun: (&'static str, Timestamp),
-    /// The role of whoever asked for it, and a name.
+    /// The role and name of its author.
     pub(super) by: Option<(&'static str, String)>,
     pub(super) ended_at: Option<Timestamp>,
     /// The form that stops it while it is not over.
@@ -27,7 +28,7 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Says it on a page that is live for as long as the work goes on.
+    /// Adds it to a page that is live while the work goes on.
     pub(super) fn told_on(self, mut page: TablePage, mark: u64) -> TablePage {
         page.badge = Some(self.badge);
         page.warning = self.waits_for;

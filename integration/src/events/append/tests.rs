@@ -171,7 +171,7 @@ proptest! {
     fn twice_is_once(requests in prop::collection::vec(prop::collection::vec(any_draft(), 1..4), 0..12)) {
         let mut known = Known::default();
         for (at, mut request) in requests.into_iter().enumerate() {
-            // Of events without a key nobody knows that they are repeats.
+            // Events without a key are never recognized as repeats.
             request.retain(|draft| draft.key.is_some());
             if let Ok(told) = append(&mut known, &request, 10 * at) {
                 let before = known.streams.clone();

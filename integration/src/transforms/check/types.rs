@@ -1,4 +1,4 @@
-//! Types of places in a contract, coarse enough to say which operations can never work.
+//! Types of places in a contract, coarse enough to decide which operations can never work.
 
 use crate::contracts::{Kind, Node};
 use crate::document::{Pointer, Value};
