@@ -6,8 +6,8 @@ use crate::Error;
 use crate::store::grants;
 
 /// Grants `role` the rights of a server in the database of `database_url`: to read and write rows, and nothing else. A
-/// role that is not there is made; one that has more rights loses them. `keep_at_least` says for how long ended runs
-/// are kept whatever retention a server asks for; it stays as it is without.
+/// missing role is created; one with more rights loses them. `keep_at_least` sets the shortest time for which ended
+/// runs are kept, whatever retention a server has; without it, the present one stays.
 ///
 /// # Errors
 /// When PostgreSQL cannot be reached, the schema is not up to date, or its owner is somebody else.

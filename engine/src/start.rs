@@ -327,7 +327,7 @@ fn start_at(now: Time, request: &StartRun) -> Result<Option<Time>, Error> {
     Ok(Some(at).filter(|at| *at > now))
 }
 
-/// Refuses values that PostgreSQL could not hold, or nobody could read.
+/// Refuses values that PostgreSQL could not hold, or that cannot be read.
 fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
     let violations = check_start(request);
     if !violations.is_empty() {

@@ -96,7 +96,8 @@ impl Graph {
     /// The position of the step `id`.
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
-        // Most ids that are looked up are those of the steps themselves: of a few, the address tells which.
+        // Most looked-up ids are those of the steps themselves: with few steps, the address identifies
+        // them.
         let same = self.nodes.iter().take(FEW).position(|node| std::ptr::eq(&*node.id, id));
         same.or_else(|| self.index.get(id).copied())
     }

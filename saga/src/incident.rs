@@ -82,7 +82,7 @@ mod tests {
         kinds.sort_unstable();
         kinds.dedup();
         assert_eq!(kinds.len(), IncidentKind::WORDS.len());
-        // The last of the enumeration: whoever adds a kind after it is reminded of its word.
+        // The last of the enumeration: a kind that is added after it needs its word.
         assert_eq!(kinds.len(), IncidentKind::JournalDamaged as usize + 1);
     }
 }

@@ -97,7 +97,8 @@ pub fn parsed(said: &str) -> &str {
 /// Returns the text between `start` and the last of one of `ends`, and the text that follows.
 fn split<'a>(said: &'a str, start: &str, ends: &[&str]) -> Option<(&'a str, &'a str)> {
     let rest = said.strip_prefix(start)?;
-    // What is found is the document's own and may hold these words, too; what was expected is ours.
+    // The found text is the document's own and may hold these words, too; the expected text is
+    // ours.
     let found = ends.iter().find_map(|end| rest.rfind(end).map(|at| (at, end.len())));
     let (at, length) = found?;
     Some((rest.get(..at)?, rest.get(at + length..)?))
@@ -155,7 +156,7 @@ fn expected(said: &str) -> Cow<'_, str> {
         ("a", "sequence") | ("sequence" | "tuple", _) => "a list",
         ("a", "boolean") => "true or false",
         ("unit", "") => "null",
-        // A word that stands for one of several forms, such as "all" of a join.
+        // A word in place of one of several forms, such as "all" of a join.
         ("unit", _) | ("variant", _) => "a word alone",
         ("newtype", _) => "an object with one member",
         ("string", "or map") | ("enum", _) => "a word, or an object with one member",

@@ -1,5 +1,5 @@
-//! Definitions that a node has read, by the hash that journals name and by name and version. Those that were not used for
-//! longest go when all together weigh too much, so that nobody fills the memory of a node by registering.
+//! Definitions that a node has read, by the hash that journals name and by name and version. If all together weigh too
+//! much, the least recently used are dropped, so that no caller fills the memory of a node by registering.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::Workflow;
 /// The most text of definitions that a node keeps in memory, in bytes. Read and checked, a definition takes several times
 /// its text.
 pub(crate) const KEPT: usize = 32 * 1024 * 1024;
-/// For how long "the newest version" may be answered from memory, when another node registered a newer one.
+/// Time for which "the newest version" may be answered from memory after another node registered a newer
+/// one.
 const NEWEST_FOR: Duration = Duration::from_secs(1);
 
 /// The name of a workflow and its namespace.

@@ -1,5 +1,4 @@
-//! The times at which runs are to be looked at again. In memory only; one entry per run, corrected when
-//! it fires.
+//! Timers of runs. In memory only; one entry per run, corrected when it fires.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

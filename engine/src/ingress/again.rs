@@ -67,9 +67,10 @@ pub(super) enum Again {
 }
 
 impl Engine {
-    /// Processes a document once more, by its source, contract and transform as they are now. It keeps when it was received and
-    /// how its sender was verified. One that was accepted stays an event as it is, and is mapped again if its source says to what:
-    /// another event is appended only if the result differs, and only while no newer document of its entity was mapped.
+    /// Processes a document once more, by its present source, contract and transform. It keeps the time of its arrival
+    /// and the result of its verification. An accepted document stays an event as it is, and is mapped again if its
+    /// source has a target: another event is appended only if the result differs, and only while no newer document of
+    /// its entity was mapped.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`]; [`Error::Store`].

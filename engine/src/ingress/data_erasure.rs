@@ -40,8 +40,8 @@ fn unknown(id: Uuid) -> Error {
 }
 
 impl Engine {
-    /// Erases all of a stream, or all documents that had an identifier: their bytes, the data of their events and of those that these caused, and the
-    /// runs of their stories. Positions stay.
+    /// Erases all of a stream, or all documents that had an identifier: their bytes, the data of their events and of
+    /// those that these caused, and the runs with their correlation ids. Positions stay.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it is not exactly one of both, or an identifier of nobody; [`Error::Refused`] without a reason.

@@ -21,8 +21,8 @@ use crate::store::log::{self as table, EmittedRow};
 
 /// Amount of a namespace's events that is taken together: number, and approximate bytes.
 const AT_ONCE: (i64, i64) = (500, 1024 * 1024);
-/// Largest number of turns of a namespace before a caller that waits for its emitted events is told that not all are in
-/// the log.
+/// Largest number of turns of a namespace before a caller that waits for its emitted events gets the answer that not
+/// all are in the log.
 const SETTLE: usize = 200;
 /// The label of an event that is not as it was to be, with the reason.
 const EMIT_ERROR: &str = "emit_error";

@@ -14,7 +14,7 @@ use crate::store::retention::{Cutoff, Range};
 use crate::store::workflow_retention::{self as table, Own};
 use crate::{Engine, Error, definitions};
 
-/// Workflows with a retention of their own that are read at once.
+/// Number of workflows with a retention of their own that are read together.
 const WORKFLOWS: i64 = 1_000;
 
 /// The runs of workflows that are kept shorter than the server says.
@@ -41,7 +41,7 @@ pub(super) async fn shorter(
     }
 }
 
-/// Reads how long the ended runs of a workflow are kept, whether it is there or not.
+/// Returns the retention of a workflow's ended runs, even if the workflow does not exist.
 pub(crate) async fn of(
     node: &Node,
     namespace: &str,
@@ -53,7 +53,7 @@ pub(crate) async fn of(
 }
 
 impl Engine {
-    /// Reads how long the ended runs of a workflow are kept.
+    /// Returns the retention of a workflow's ended runs.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -66,7 +66,7 @@ impl Engine {
         of(self.node(), namespace, workflow).await
     }
 
-    /// Sets how long the ended runs of a workflow are kept, all of its versions alike.
+    /// Sets the retention of a workflow's ended runs, of all versions alike.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason.

@@ -25,8 +25,8 @@ enum Turn {
     Refused(RunId),
 }
 
-/// Applies a policy to a line. A run has the key if it holds it, or if it is the first that waits for it while
-/// nobody does, because of facts that it requires.
+/// Applies a policy to a line. A run counts as having the key if it holds it, or, if no run holds it because of required
+/// facts, if it is the first in line.
 fn turn(line: &[Place], policy: OnConflict) -> Turn {
     let stays = |place: &&Place| place.replaced_by.is_none();
     let holder = line.iter().find(|place| place.holding);
@@ -136,8 +136,8 @@ fn tell_back(namespace: &str, run: RunId) {
     tracing::warn!(namespace, %run, "a run that holds a serial key had lost its place and has it again");
 }
 
-/// Puts a run at the end of a line, whatever the policies; the next notification of the line gives it the key when
-/// its turn has come.
+/// Puts a run at the end of a line, regardless of policies; the next notification of the line gives it the key
+/// when its turn has come.
 pub(super) async fn enter_last(
     connection: &mut PgConnection,
     namespace: &str,

@@ -13,7 +13,7 @@ pub(crate) type Known = (Vec<u8>, Option<KeptAnswer>);
 /// Reserves a key, or takes it over if no node works on it any more. Returns when it was first reserved; `None` if it
 /// is answered, being worked on, or belongs to another body.
 ///
-/// Of two that ask at once one inserts, and the other waits for it and then finds a lease that holds.
+/// Of two concurrent callers one inserts, and the other waits for it and then finds a valid lease.
 pub(crate) async fn reserve(
     connection: &mut PgConnection,
     (namespace, scope): (&str, &[u8]),

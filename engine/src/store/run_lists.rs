@@ -1,6 +1,6 @@
 //! Lists of runs, newest first.
 //!
-//! An id tells the time, so that the planner likes to read all runs backwards until enough of them match: all those of the
+//! An id contains the time, so the planner tends to read all runs backwards until enough of them match: all those of the
 //! other namespaces, too. Each list is therefore asked for in the order of the index that is to serve it. A column of that
 //! index that has one value is compared by `between`, since `=` would take it out of the order.
 

@@ -330,7 +330,7 @@ pub(crate) fn unknown_in(queue: &str) -> String {
 const UNKNOWN_IN: &str = "StepUnknown:";
 
 /// Returns the mark of a run that asks `who` for a signal. Conditions are joined with commas, and an entry of the index
-/// has a limit, so that long names are told apart by their beginning only.
+/// has a limit, so that long names are distinguished by their beginning only.
 pub(crate) fn asked_of(who: &str) -> String {
     let mut mark = ASKED_OF.to_owned();
     for c in who.chars().take(MARKED) {

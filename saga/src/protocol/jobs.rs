@@ -205,8 +205,8 @@ impl JobVerb {
         )
     }
 
-    /// Returns whether it ends a run as it stands: effects that are left are then expected, and do not count as an
-    /// incident that came back.
+    /// Returns whether it ends a run without undoing it: effects that are left are then expected, and do not count
+    /// as an incident that came back.
     #[must_use]
     pub fn leaves_effects(self) -> bool {
         matches!(self, JobVerb::Abandon | JobVerb::Kill)

@@ -1,6 +1,5 @@
-//! Decides if two JSON Schemas exclude each other, as far as their types, constants, bounds and members show it.
-//! Whatever else a schema says is taken for something that both may allow, so that what is found is true, and not all
-//! is found.
+//! Decides if two JSON Schemas exclude each other, as far as their types, constants, bounds and members show it. Both
+//! are assumed to allow the rest, so every finding is true, but not every contradiction is found.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,7 +197,7 @@ mod tests {
                 json!({"type": "object", "required": ["a"]}),
                 json!({"type": "object", "required": ["b"]}),
             ),
-            // A member that nobody requires may be left out, and what is no object has no members.
+            // An optional member may be left out, and a value that is no object has no members.
             (
                 json!({"type": "object", "properties": {"a": {"const": 1}}}),
                 json!({"type": "object", "properties": {"a": {"const": 2}}}),

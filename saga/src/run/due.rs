@@ -43,7 +43,7 @@ impl Activity {
         Activity::hand_due(action, hand, task).into_iter().chain(step).min()
     }
 
-    /// Returns the time at which a task changes hands without a command.
+    /// Returns the time at which the state of a task changes without a command.
     fn hand_due(action: Action, hand: &TaskState, task: &Task) -> Option<Time> {
         match hand {
             TaskState::Nobody | TaskState::Held => None,

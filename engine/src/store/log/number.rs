@@ -1,5 +1,5 @@
-//! Positions of batches that were announced. Whoever gives them holds the locks of the heads of their namespaces; they are
-//! taken in one statement and used in the next, whose snapshot is therefore younger than the lock.
+//! Positions of batches that were announced. Their transaction holds the locks of the heads of their namespaces; these
+//! are taken in one statement and used in the next, whose snapshot is therefore younger than the lock.
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
