@@ -21,24 +21,24 @@ pub const QUEUE: &str = "shop";
 
 /// Opens the customer's account, or finds it. Nothing to undo: an account without orders does no harm.
 pub const ENSURE_CUSTOMER: Task<Customer, Account> = Task::new("ensure_customer").queue(QUEUE);
-/// Adds up what the order costs; see [`total`].
+/// Computes the price of the order; see [`total`].
 pub const PRICE_ORDER: Task<Basket, Price> = Task::new("price_order").queue(QUEUE);
-/// Sets goods of one line aside.
+/// Reserves the goods of one line.
 pub const RESERVE_STOCK: Task<Reserve, Reservation> = Task::new("reserve_stock").queue(QUEUE);
-/// Puts them back.
+/// Releases the reservation.
 pub const RELEASE_STOCK: Undo<Reserve, Reservation> = Undo::new("release_stock").queue(QUEUE);
 /// Charges the customer.
 pub const CHARGE_CARD: Task<Charge, Payment> = Task::new("charge_card").queue(QUEUE);
-/// Gives the money back.
+/// Refunds the charge.
 pub const REFUND_CARD: Undo<Charge, Payment> = Undo::new("refund_card").queue(QUEUE);
-/// Asks whether a charge in doubt went through.
+/// Finds out if a charge in doubt happened.
 pub const FIND_CHARGE: Probe<Charge, Payment> = Probe::new("find_charge").queue(QUEUE);
 /// Hands the goods to the carrier.
 pub const SHIP_ORDER: Task<Ship, Shipment> = Task::new("ship_order").queue(QUEUE);
 /// Calls the carrier back; only ever by hand, with force.
 pub const RECALL_SHIPMENT: Undo<Ship, Shipment> = Undo::new("recall_shipment").queue(QUEUE);
-/// Asks whether a shipment in doubt went out. Without it a refusal after a doubt would need a person: nobody could say
-/// on which side of the point of no return the order stands.
+/// Finds out if a shipment in doubt happened. Without it a refusal after a doubt would need a person: it would be
+/// unknown on which side of the point of no return the order is.
 pub const FIND_SHIPMENT: Probe<Ship, Shipment> = Probe::new("find_shipment").queue(QUEUE);
 /// Mails the receipt.
 pub const SEND_RECEIPT: Task<Mail, Sent> = Task::new("send_receipt").queue(QUEUE);
@@ -50,68 +50,68 @@ pub struct Account {
     pub account: String,
 }
 
-/// What has to be paid for.
+/// The goods to pay for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Basket {
     /// The lines of the order.
     pub lines: Vec<Line>,
-    /// What carrying them costs.
+    /// Price of the carriage.
     pub freight: Money,
 }
 
-/// What an order costs.
+/// The price of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Price {
     /// Lines less discounts, and freight.
     pub total: Money,
 }
 
-/// Goods of one line to set aside.
+/// Goods of one line to reserve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reserve {
-    /// For which order.
+    /// The order.
     pub order_id: String,
-    /// Which goods.
+    /// Stock number of the goods.
     pub sku: String,
-    /// How many.
+    /// Number of pieces.
     pub quantity: u32,
 }
 
-/// Goods set aside.
+/// Reserved goods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reservation {
-    /// What the stock service calls it.
+    /// Number of the reservation at the stock service.
     pub reservation: String,
 }
 
 /// A customer to charge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Charge {
-    /// For which order.
+    /// The order.
     pub order_id: String,
-    /// Which account.
+    /// The account.
     pub account: String,
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
 /// A charge that went through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payment {
-    /// What the payment service calls it.
+    /// Number of the payment at the payment service.
     pub payment: String,
-    /// How much was charged.
+    /// The charged amount.
     pub charged: Money,
 }
 
 /// Goods to hand to the carrier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ship {
-    /// Of which order.
+    /// The order.
     pub order_id: String,
-    /// Who carries them.
+    /// The carrier.
     pub carrier: String,
-    /// Where to.
+    /// The destination.
     pub ship_to: ShipTo,
     /// The reservations to take from the shelf, one per line.
     pub reservations: Vec<Reservation>,
@@ -127,11 +127,11 @@ pub struct Shipment {
 /// A receipt to mail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mail {
-    /// To whom.
+    /// The recipient.
     pub contact: String,
-    /// For which order.
+    /// The order.
     pub order_id: String,
-    /// What was paid.
+    /// The paid amount.
     pub charged: Money,
     /// The carrier's number.
     pub tracking: String,
@@ -140,7 +140,7 @@ pub struct Mail {
 /// A receipt in the mail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
-    /// What the mail service calls it.
+    /// Number of the message at the mail service.
     pub message: String,
 }
 
@@ -155,7 +155,7 @@ pub struct Receipt {
     pub charged: Money,
 }
 
-/// The workflow.
+/// Builds the workflow.
 ///
 /// # Errors
 /// Never as it stands; the tests build it.
@@ -244,12 +244,12 @@ pub fn place_order() -> Result<Workflow<Order, Receipt>, InvalidWorkflow> {
     })
 }
 
-/// What does not work now may work in a moment.
+/// Returns the retries for failures that may pass in a moment.
 fn patient() -> Retry {
     Retry::exponential(Span::millis(200)..Span::secs(30))
 }
 
-/// The services of the shop answer within seconds or not at all.
+/// Returns the timeouts for the services of the shop, which answer within seconds or not at all.
 fn quick() -> Timeouts {
     Timeouts::default().attempt(Span::secs(60)).heartbeat(Span::secs(15))
 }

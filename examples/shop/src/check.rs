@@ -18,29 +18,29 @@ use crate::ledger::{Entry, Fact, Ledger, Standing};
 
 pub use told::{FAN_OUT, service_of};
 
-/// What an order is about: what its run must have done when it succeeded.
+/// The required effects of an order: those of its run when it has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
     /// Pieces by goods.
     pub goods: BTreeMap<String, u64>,
-    /// What the customer pays.
+    /// The amount that the customer pays.
     pub total: Money,
 }
 
-/// What a run says about its effects.
+/// The effects of a run, as the run has them.
 #[derive(Clone, Debug)]
 pub struct RunStory {
     /// The order it is about.
     pub order: String,
     /// The order's bill.
     pub bill: Bill,
-    /// Whether it says that everything was done (`true`) or that nothing stands but what its claims name.
+    /// `true` if everything was done; `false` if nothing remains but what its claims name.
     pub succeeded: bool,
     /// Each effect it had, or might have had.
     pub claims: Vec<Claim>,
 }
 
-/// What a run says about one effect.
+/// One effect, as a run has it.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The step or item, for people.
@@ -49,11 +49,11 @@ pub struct Claim {
     pub service: Kind,
     /// The key of the effect.
     pub key: Uuid,
-    /// What the run says.
+    /// State of the effect.
     pub says: Says,
 }
 
-/// How an effect stands, in the eyes of a run.
+/// State of an effect, as a run has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
     /// It stands.
@@ -66,7 +66,7 @@ pub enum Says {
     Unknown,
 }
 
-/// What came of the comparison.
+/// Result of the comparison.
 #[derive(Clone, Debug)]
 pub struct Audit {
     /// Each ledger's sums.
@@ -79,7 +79,7 @@ pub struct Audit {
 /// The sums of one ledger, beside what the runs say of them.
 #[derive(Clone, Debug)]
 pub struct Book {
-    /// Whose ledger.
+    /// The service.
     pub service: Kind,
     /// Effects that happened.
     pub done: u64,
@@ -95,20 +95,20 @@ pub struct Book {
     pub repeats: u64,
     /// Requests refused because their undo had come before them.
     pub came_too_late: u64,
-    /// What stands, in the service's own measure: pieces, cents, parcels.
+    /// Remaining effects, in the service's own measure: pieces, cents, parcels.
     pub measure: u64,
-    /// Whether nothing differs here.
+    /// `true` if there is no difference.
     pub agrees: bool,
 }
 
 impl Audit {
-    /// Whether runs and ledgers agree.
+    /// Returns whether runs and ledgers agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.differences.is_empty()
     }
 
-    /// What the ledgers hold for an order, for people.
+    /// Describes the entries of the ledgers for an order.
     #[must_use]
     pub fn holds(&self, order: &str) -> String {
         self.standing.get(order).map_or_else(|| "nothing".to_owned(), ToString::to_string)
@@ -280,7 +280,7 @@ fn cents(amount: &str) -> u64 {
     amount.parse().map_or(0, |amount: Money| u64::try_from(amount.in_hundredths()).unwrap_or(0))
 }
 
-/// What stands for one order, over all ledgers.
+/// Remaining effects of one order, over all ledgers.
 #[derive(Clone, Debug, Default)]
 struct Net {
     goods: BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! How a process lives with the one that started it: it says when it is up, and ends when its parent does.
+//! Relation of a process to its parent: it reports that it is ready, and ends when its parent does.
 
 use std::io::{Read, Write};
 

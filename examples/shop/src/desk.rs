@@ -15,33 +15,35 @@ use crate::ledger::Entry;
 use crate::ledger_file::LedgerFile;
 use crate::service::{Request, Response, Service, Shelf};
 
-/// How a service is set up.
+/// Configuration of a service.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// Where its ledger is kept; only in memory without it.
+    /// File of its ledger; only in memory without it.
     pub ledger: Option<PathBuf>,
-    /// How many pieces of which goods there are; what is not listed never runs out.
+    /// Stock of goods; goods that are not listed never run out.
     pub shelves: Vec<Shelf>,
 }
 
 /// `GET /ledger`: everything the service did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerView {
-    /// Whose ledger it is.
+    /// The service of the ledger.
     pub service: Kind,
-    /// How many requests were answered from the ledger without a second effect, since the service started.
+    /// Number of requests that were answered from the ledger without a second effect, since the service
+    /// started.
     pub repeats: u64,
-    /// How many requests were refused because their undo had come before them, since the service started.
+    /// Number of requests that were refused because their undo had come before them, since the service
+    /// started.
     pub came_too_late: u64,
     /// The entries, in order.
     pub entries: Vec<Entry>,
 }
 
-/// Where requests are taken: one service, one request at a time. Cheap to clone.
+/// Entry for requests: one service, one request at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     books: Arc<Mutex<Books>>,
-    /// How many entries the ledger has.
+    /// Number of entries of the ledger.
     entries: Arc<watch::Sender<usize>>,
 }
 
@@ -124,7 +126,7 @@ impl Desk {
         })
     }
 
-    /// Which service it is.
+    /// Returns the kind of the service.
     pub(crate) fn kind(&self) -> Kind {
         self.with(|books| books.service.kind())
     }
@@ -134,7 +136,7 @@ impl Desk {
         self.with(|books| shelves.iter().for_each(|shelf| books.service.fill(shelf)));
     }
 
-    /// What the switchboard is set to.
+    /// Returns the configured faults.
     pub(crate) fn faults(&self) -> Faults {
         self.with(|books| books.service.faults().faults().clone())
     }

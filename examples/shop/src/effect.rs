@@ -1,4 +1,4 @@
-//! What the three services do to the world, and the words they exchange. No behaviour beyond names.
+//! Effects of the three services, and the documents that they exchange. No behaviour beyond names.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,27 +46,27 @@ pub enum Effect {
 /// Set goods aside: `POST /reservations`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
-    /// Which goods.
+    /// Stock number of the goods.
     pub sku: String,
-    /// How many pieces.
+    /// Number of pieces.
     pub quantity: u32,
 }
 
 /// Charge a card: `POST /charges`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    /// Whose card.
+    /// The account.
     pub account: String,
-    /// How much, as a decimal string with two places.
+    /// The amount, as a decimal string with two places.
     pub amount: String,
 }
 
 /// Send a parcel: `POST /shipments`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ship {
-    /// Who carries it.
+    /// The carrier.
     pub carrier: String,
-    /// Where to, in one line.
+    /// The destination, in one line.
     pub to: String,
 }
 
@@ -75,7 +75,7 @@ pub struct Ship {
 pub struct Mail {
     /// To whom.
     pub contact: String,
-    /// What it says.
+    /// Text of the message.
     pub text: String,
 }
 
@@ -101,7 +101,7 @@ impl Effect {
     }
 }
 
-/// What a service can be asked.
+/// An operation of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {

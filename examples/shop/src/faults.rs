@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::effect::Op;
 
-/// What goes wrong: `PUT /faults`.
+/// Configuration of faults: `PUT /faults`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Faults {
@@ -24,17 +24,17 @@ pub struct Faults {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Which requests; all without it.
+    /// The affected requests; all without it.
     #[serde(rename = "match", default)]
     pub matches: Match,
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
-    /// How often it strikes; for ever without it.
+    /// Number of times that it strikes; for ever without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
 }
 
-/// Which requests a rule is about. What is left out matches everything.
+/// The requests that a rule applies to. What is left out matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -49,7 +49,7 @@ pub struct Match {
     pub op: Option<Op>,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -80,7 +80,7 @@ pub struct Storm {
     pub refuse_percent: u32,
 }
 
-/// How often a storm strikes the same request at most.
+/// Largest number of times that a storm strikes the same request.
 const STORM_STRIKES: u32 = 3;
 
 /// The faults that are set, and how often each has struck.
@@ -99,13 +99,13 @@ impl Switchboard {
         self.faults = faults;
     }
 
-    /// What is set now.
+    /// Returns the present configuration.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// What goes wrong with this request. Counts it.
+    /// Returns the fault that strikes this request, and counts it.
     pub fn strike(&mut self, op: Op, order: &str, sku: Option<&str>) -> Option<Fault> {
         for (rule, used) in self.faults.rules.iter().zip(&mut self.used) {
             let spent = rule.times.is_some_and(|times| *used >= times);
@@ -207,7 +207,7 @@ mod tests {
         assert!(serde_json::from_str::<Faults>(mistyped).is_err());
     }
 
-    /// What a storm does to `count` orders, each asked to ship six times.
+    /// Returns the faults of a storm on `count` orders, each requested to ship six times.
     fn weather(seed: u64, count: usize) -> Vec<Vec<Option<Fault>>> {
         let mut faults = Switchboard::default();
         let storm = Storm { seed, trouble_percent: 40, refuse_percent: 5 };

@@ -33,12 +33,12 @@ pub const REPLAYED_HEADER: &str = "idempotency-replayed";
 pub struct ForOrder<T> {
     /// The order.
     pub order: String,
-    /// What is asked for it.
+    /// The operation.
     #[serde(flatten)]
     pub what: T,
 }
 
-/// What is to be undone: `POST /releases`, `/refunds`, `/recalls`.
+/// The undo: `POST /releases`, `/refunds`, `/recalls`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UndoOf {
     /// The key of the effect.
@@ -51,18 +51,18 @@ pub struct UndoOf {
 /// The answer to an effect.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Receipt {
-    /// What the service calls the effect.
+    /// The service's number of the effect.
     pub receipt: String,
 }
 
 /// The answer to an undo.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct UndoReceipt {
-    /// Whether the effect ever stood; if not, it never will.
+    /// `true` if the effect ever existed; if not, it never will.
     pub was_done: bool,
 }
 
-/// How long a caller is left waiting by a timeout fault before the connection is closed on it.
+/// Time that a caller waits in a timeout fault before its connection is closed.
 const IN_VAIN: Duration = Duration::from_secs(120);
 
 impl Desk {

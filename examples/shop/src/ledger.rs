@@ -27,20 +27,20 @@ pub struct Entry {
     pub order: String,
     /// The key of the effect; for undos the key of what they undo.
     pub key: Uuid,
-    /// What happened.
+    /// The recorded fact.
     #[serde(flatten)]
     pub fact: Fact,
 }
 
-/// What an entry records.
+/// A fact that an entry records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// The effect happened.
     Done {
-        /// What it was.
+        /// The effect.
         effect: Effect,
-        /// What the service calls it.
+        /// The service's number of the effect.
         receipt: String,
     },
     /// The effect was undone.
@@ -55,21 +55,21 @@ pub enum Fact {
     },
 }
 
-/// How a key stands.
+/// State of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing<'a> {
     /// Never seen.
     New,
     /// The effect stands.
     Done {
-        /// What it was.
+        /// The effect.
         effect: &'a Effect,
-        /// What the service calls it.
+        /// The service's number of the effect.
         receipt: &'a str,
     },
     /// It was done and undone.
     Undone {
-        /// What it was.
+        /// The effect.
         effect: &'a Effect,
     },
     /// It was undone before it arrived.
@@ -106,7 +106,7 @@ impl Ledger {
         &self.entries
     }
 
-    /// How `key` stands.
+    /// Returns the state of `key`.
     #[must_use]
     pub fn standing(&self, key: Uuid) -> Standing<'_> {
         let done = |index: usize| match self.entries.get(index).map(|entry| &entry.fact) {

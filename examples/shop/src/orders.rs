@@ -19,10 +19,10 @@ pub fn own() -> Result<Vec<Order>, String> {
     read(OWN)
 }
 
-/// What the shop has on its shelves.
+/// The stock of the shop.
 const SHELVES: &str = include_str!("../stock.ndjson");
 
-/// What the shop has on its shelves: plenty of everything but gilded thimbles.
+/// Returns the stock of the shop: plenty of everything but gilded thimbles.
 ///
 /// # Errors
 /// Never as they stand; the tests read them.
@@ -43,7 +43,7 @@ pub fn read_shelves(text: &str) -> Result<Vec<Shelf>, String> {
         .collect()
 }
 
-/// What is to be reserved and paid for an order.
+/// Returns the reservations and the payment of an order.
 ///
 /// # Errors
 /// What is wrong with the order.

@@ -11,10 +11,10 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long a process may take to say that it is up.
+/// Time that a process may take to report that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a process may take to end by itself.
+/// Time that a process may take to end by itself.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running child process.
@@ -100,7 +100,7 @@ impl Process {
         }
     }
 
-    /// What it is called.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -112,7 +112,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }

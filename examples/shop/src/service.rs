@@ -1,4 +1,4 @@
-//! What a service answers: its ledger, its shelves and its faults put together. Pure: HTTP stands in `http`.
+//! Responses of a service: its ledger, its stock and its faults combined. Pure: HTTP stands in `http`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::effect::{Effect, Kind, Op};
 use crate::faults::{Fault, Switchboard};
 use crate::ledger::{Entry, Fact, Ledger, Standing};
 
-/// How many pieces of some goods there are: a line of `--stock FILE`, an element of `PUT /shelves`.
+/// Stock of some goods: a line of `--stock FILE`, an element of `PUT /shelves`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shelf {
-    /// Which goods.
+    /// Stock number of the goods.
     pub sku: String,
-    /// How many pieces there were before the first reservation.
+    /// Number of pieces before the first reservation.
     pub in_stock: u32,
 }
 
@@ -28,12 +28,12 @@ pub enum Request {
         key: Uuid,
         /// For which order.
         order: String,
-        /// What it is.
+        /// The effect.
         effect: Effect,
     },
     /// Undo an effect, or see to it that it never happens.
     Undo {
-        /// Which operation it is.
+        /// The operation.
         op: Op,
         /// The key of the effect.
         key: Uuid,
@@ -58,19 +58,19 @@ pub enum Request {
     },
 }
 
-/// What a service says.
+/// Response of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The effect stands.
     Done {
-        /// What the service calls it.
+        /// The service's number of the effect.
         receipt: String,
-        /// Whether it stood before this request.
+        /// `true` if it existed before this request.
         replayed: bool,
     },
     /// The effect does not stand, and will not.
     Undone {
-        /// Whether it ever stood.
+        /// `true` if it ever existed.
         was_done: bool,
     },
     /// There is no such effect.
@@ -88,10 +88,10 @@ pub enum Answer {
     },
 }
 
-/// What comes back, and when.
+/// A response, and its delay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// How long it takes.
+    /// The delay.
     pub delay: Duration,
     /// The answer; without one the caller waits in vain.
     pub answer: Option<Answer>,
@@ -128,7 +128,7 @@ impl Service {
         }
     }
 
-    /// Which service it is.
+    /// Returns the kind of the service.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -140,13 +140,14 @@ impl Service {
         self.ledger.entries()
     }
 
-    /// How many requests were answered from the ledger without a second effect.
+    /// Returns the number of requests that were answered from the ledger without a second effect.
     #[must_use]
     pub fn repeats(&self) -> u64 {
         self.repeats
     }
 
-    /// How many requests were refused because they had been revoked before they arrived.
+    /// Returns the number of requests that were refused because they had been revoked before they
+    /// arrived.
     #[must_use]
     pub fn came_too_late(&self) -> u64 {
         self.came_too_late
@@ -328,7 +329,7 @@ fn refused(status: u16, code: &'static str, message: &str) -> Answer {
     Answer::Refused { status, code, message: message.to_owned(), retry_after: None }
 }
 
-/// How each operation says no for good.
+/// Returns the permanent refusal of each operation.
 fn refusal(op: Op) -> Answer {
     match op {
         Op::Reserve => refused(409, "out_of_stock", "the shelf is empty"),

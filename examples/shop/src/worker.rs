@@ -24,7 +24,7 @@ use crate::effect;
 use crate::http::{ForOrder, KEY_HEADER, REPLAYED_HEADER, Receipt, UndoOf, UndoReceipt};
 use crate::orders::one_line;
 
-/// Where the services are, and how patiently they are asked.
+/// Addresses of the services, and the patience of requests to them.
 #[derive(Clone, Debug)]
 pub struct Services {
     /// URL of the stock service.
@@ -33,7 +33,7 @@ pub struct Services {
     pub payment: String,
     /// URL of the shipping service.
     pub shipping: String,
-    /// How long an answer may take; after that it may have happened.
+    /// Time that a response may take; after that the effect may have happened.
     pub timeout: Duration,
     /// A fault of the worker itself: the process dies after so many effects, before it can report the last.
     pub die_after: Option<u64>,
@@ -64,7 +64,7 @@ pub fn handlers(services: Services) -> anyhow::Result<Handlers> {
         .task(SEND_RECEIPT, bind(&shop, send_receipt)))
 }
 
-/// What the handlers share.
+/// State that the handlers share.
 struct Shop {
     http: reqwest::Client,
     services: Services,

@@ -1,4 +1,4 @@
-//! What a run of `place-order` says about its effects, taken from its view.
+//! The effects of a run of `place-order`, taken from its view.
 
 use backstitch_sdk::protocol::{Outcome, RunView, StepView};
 
@@ -20,7 +20,7 @@ pub fn service_of(step: &str) -> Option<Kind> {
 }
 
 impl RunStory {
-    /// What a run says: its view, and the views of the items of its fan-out.
+    /// Returns the effects in a run's view, and in the views of the items of its fan-out.
     #[must_use]
     pub fn told(order: &str, bill: Bill, view: &RunView, items: &[StepView]) -> RunStory {
         let tasks = view.steps.iter().filter(|step| &*step.step.step != FAN_OUT);
