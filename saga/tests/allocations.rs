@@ -1,5 +1,5 @@
-//! What a transition allocates. The counts are the same on every machine, so a slip shows here before it is felt;
-//! `cargo bench -p backstitch-saga` says what it costs in time.
+//! Allocations of transitions. The counts are the same on every machine, so a regression shows here first; `cargo
+//! bench -p backstitch-saga` measures its cost in time.
 
 mod load;
 

@@ -1,5 +1,5 @@
-//! How large the documents inside a run may become: gathered outputs, inputs that expressions put together, records.
-//! Each run here is also held to the laws: its journal folds to it, and so does a snapshot of it.
+//! Bounds of the documents inside a run: gathered outputs, inputs that expressions build, records. Each run here is
+//! also checked by the laws: its journal folds to it, and so does a snapshot of it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::needless_pass_by_value, reason = "tests pass values that they just made")]

@@ -1,4 +1,4 @@
-//! What a run tells of what people did: attempts, errors, instants, acts, and whether an act has helped.
+//! Views of acts of people on a run: attempts, errors, instants, acts, and whether an act has helped.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

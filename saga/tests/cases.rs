@@ -197,7 +197,7 @@ fn references() {
     expect(&path, &actual);
 }
 
-/// What a definition comes to: its order and edges, or all that is wrong with it.
+/// Returns the order and edges of a definition, or all mistakes in it.
 fn describe(text: &str) -> (String, Vec<String>) {
     let graph = match Graph::parse(text) {
         Ok(graph) => graph,

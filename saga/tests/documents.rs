@@ -143,7 +143,7 @@ fn parsed(payload: &Payload) -> Value {
     payload.to().unwrap()
 }
 
-/// Whether two documents are the same, numbers by value.
+/// Returns whether two documents are the same, numbers by value.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) if x.is_f64() || y.is_f64() => {
@@ -171,7 +171,7 @@ proptest! {
         }
     }
 
-    /// What is wrong with a document has a code that is known and a place that is a pointer.
+    /// A mistake in a document has a known code and a place that is a pointer.
     #[test]
     fn refusals_name_a_place(text in generate::mutated_text()) {
         if let Err(Violation { pointer, code, .. }) = Payload::parse(&text, usize::MAX) {
@@ -277,7 +277,7 @@ proptest! {
         }
     }
 
-    /// What stands in a graph follows from its edges.
+    /// The parts of a graph follow from its edges.
     #[test]
     fn graphs_are_consistent(definition in generate::safe_definition()) {
         let Ok(graph) = Graph::check(definition) else { return Ok(()) };

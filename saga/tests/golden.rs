@@ -17,7 +17,7 @@ fn events_are_read_and_written_as_ever() {
     assert_eq!(kinds.len(), VARIANTS, "an event without a golden form; there are: {kinds:?}");
 }
 
-/// How many kinds of events there are; the match below does not compile when one is added, so that it is counted.
+/// Number of kinds of events; the match below does not compile when one is added, so that it is counted.
 const VARIANTS: usize = 54;
 
 #[expect(dead_code, reason = "only its exhaustiveness counts")]

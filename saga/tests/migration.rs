@@ -130,7 +130,7 @@ impl Trial {
         }))
     }
 
-    /// What keeps it from moving.
+    /// Returns the obstacles to its move.
     fn obstacles(&self, definition: &Value, mapping: Value) -> Vec<(ObstacleKind, String)> {
         let mapping: Mapping = serde_json::from_value(mapping).unwrap();
         let found = self.run.obstacles(&graph(definition), &mapping);

@@ -360,7 +360,7 @@ impl Trial {
     }
 }
 
-/// What a run may wait for before it begins.
+/// Returns holds that a run may begin with.
 fn turn() -> [Hold; 2] {
     [
         Hold::new(HoldKind::KeyBlocked, "customer:1"),

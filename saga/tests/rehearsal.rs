@@ -1,5 +1,5 @@
-//! What a rehearsal finds, told as cases in `testdata/rehearsals.txt`: a workflow, and what is found out about it.
-//! `UPDATE_EXPECT=1 cargo test -p backstitch-saga --test rehearsal` writes what is found now.
+//! Results of rehearsals, as cases in `testdata/rehearsals.txt`: a workflow, and the findings about it.
+//! `UPDATE_EXPECT=1 cargo test -p backstitch-saga --test rehearsal` writes the present findings.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use backstitch_saga::rehearse::{Admission, Bounds, Finding, Rehearsal, Severity, admit, rehearse};
 use backstitch_saga::{Graph, Violation};
 
-/// What a case tells of a rehearsal.
+/// Describes a rehearsal in a case.
 fn told(found: &Rehearsal) -> String {
     let mut told = String::new();
     let levels: Vec<String> = found

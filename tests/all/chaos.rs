@@ -21,10 +21,10 @@ use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
 
-/// How long a run may take once everything is up again.
+/// Time that a run may take once everything is up again.
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 
-/// How many requests the test has under way at once.
+/// Number of concurrent requests of the test.
 const AT_ONCE: usize = 32;
 
 fn run_count() -> usize {

@@ -17,13 +17,13 @@ use tokio::task::JoinSet;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
 const TOKEN: &str = "a-token-of-the-crm";
-/// Who send documents one by one, and who send batches.
+/// Number of senders of single documents, and of batches.
 const SENDERS: (u64, u64) = (4, 2);
 /// Rows of a file.
 const ROWS: usize = 300;
-/// How long anything may take.
+/// Time that anything may take.
 const WITHIN: Duration = Duration::from_secs(60);
-/// How long the rows of a file may take: a node that dies leaves them to others a minute later.
+/// Time that the rows of a file may take: a node that dies leaves them to others a minute later.
 const IMPORTED_WITHIN: Duration = Duration::from_secs(240);
 
 fn kills() -> usize {
@@ -36,7 +36,7 @@ fn kills() -> usize {
 struct Sender {
     http: Client,
     url: String,
-    /// How often the server has answered.
+    /// Number of responses of the server.
     answers: Arc<AtomicU64>,
 }
 
@@ -100,7 +100,7 @@ fn contact(id: &str, chance: &mut Chance) -> Value {
     json!({"id": id, "name": format!("c-{}", chance.below(12))})
 }
 
-/// What was answered: the event of each document.
+/// The acknowledged event of each document.
 type Answered = BTreeMap<String, String>;
 
 fn note(answered: &mut Answered, id: &str, told: &Value) {

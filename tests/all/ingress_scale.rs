@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
 const TOKEN: &str = "a-token-of-the-crm";
 const MIB: u64 = 1024 * 1024;
-/// How long anything may take.
+/// Time that anything may take.
 const WITHIN: Duration = Duration::from_secs(3_600);
 
-/// Whether sizes are those that a large installation has.
+/// Returns whether sizes are those of a large installation.
 fn is_full() -> bool {
     std::env::var("BACKSTITCH_SCALE").is_ok_and(|scale| scale == "full")
 }

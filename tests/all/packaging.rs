@@ -1,4 +1,4 @@
-//! What is shipped: the licence, the dependencies by the lists of `deny.toml`, and the check of a release binary.
+//! The release: the licence, the dependencies by the lists of `deny.toml`, and the check of a release binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ fn listed(section: &str, name: &str) -> BTreeSet<String> {
     quoted
 }
 
-/// Whether an SPDX expression can be met with the licences of `allowed`.
+/// Returns whether an SPDX expression is satisfied by the licences of `allowed`.
 fn is_met(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();

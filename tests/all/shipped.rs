@@ -1,4 +1,4 @@
-//! What is built for users has nothing of the chaos harness in it.
+//! The program for users has nothing of the chaos harness in it.
 
 use backstitch_engine::Options;
 

@@ -1,4 +1,5 @@
-//! What the tests share: one PostgreSQL per process, a fresh migrated database per test, nodes, workers, faults.
+//! Shared parts of the tests: one PostgreSQL per process, a fresh migrated database per test, nodes, workers,
+//! faults.
 
 pub mod chance;
 pub mod node;

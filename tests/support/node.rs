@@ -113,7 +113,7 @@ pub fn fan(name: &str, max_concurrency: u32, join: &str) -> String {
 
 /// A worker at one node, that claims and reports by hand.
 pub struct Hand {
-    /// Where it works.
+    /// The engine that it works for.
     pub engine: Engine,
     session: Uuid,
     names: Vec<&'static str>,

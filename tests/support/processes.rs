@@ -89,7 +89,7 @@ impl<'a> Server<'a> {
         program.start("server", &mut command).await
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -189,7 +189,7 @@ impl Services {
         self.desks.iter().for_each(|(_, desk, _)| desk.misbehave(faults.clone()));
     }
 
-    /// How many requests were answered from a ledger, without a second effect.
+    /// Returns the number of requests that were answered from a ledger, without a second effect.
     #[must_use]
     pub fn repeats(&self) -> u64 {
         self.desks.iter().map(|(_, desk, _)| desk.ledger().repeats).sum()

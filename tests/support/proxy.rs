@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
-/// What is to be lost, once, when a client sends something that contains the needle.
+/// The message to lose, once, when a client sends something that contains the needle.
 #[derive(Clone, Debug)]
 pub enum Loss {
     /// It never arrives.
@@ -73,7 +73,7 @@ impl Proxy {
         *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
     }
 
-    /// Whether the loss is still to come.
+    /// Returns whether the loss is still to come.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_some()

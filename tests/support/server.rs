@@ -67,7 +67,8 @@ impl Answer {
 }
 
 impl Answer {
-    /// Whether the caller's credential let the request in. What it says of tasks may still be refused, each for itself.
+    /// Returns whether the caller's credential admitted the request. What it says of tasks may still be refused, each
+    /// for itself.
     #[must_use]
     pub fn was_let_in(&self) -> bool {
         self.status != 401 && (self.status != 403 || self.kind == "application/json")
@@ -158,7 +159,7 @@ impl Server {
         &self.database
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -234,7 +235,7 @@ pub struct Operation {
     pub body: Option<Value>,
     /// The right it needs; none when it is for everybody.
     pub right: Option<String>,
-    /// Which bounds of a credential it is under: `queues`, `workflows`, `queues and workflows`; none for neither.
+    /// Bounds of a credential that apply to it: `queues`, `workflows`, `queues and workflows`; none for neither.
     pub bounds: Option<String>,
     /// What stands in its path and its query.
     pub parameters: Vec<Parameter>,

@@ -115,7 +115,7 @@ pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
         .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
 }
 
-/// What a run begins with.
+/// Returns the start of a run.
 pub(crate) fn start(input: Payload, holds: Vec<(Hold, String)>) -> Start {
     Start {
         namespace: "default".into(),
@@ -134,7 +134,7 @@ pub(crate) fn start(input: Payload, holds: Vec<(Hold, String)>) -> Start {
     }
 }
 
-/// What a worker reports, as drawn.
+/// Returns the drawn report of a worker.
 pub(crate) fn outcome_of(action: Action, how: u8) -> TaskOutcome {
     let kind = match how % 8 {
         0..=3 => {
@@ -164,7 +164,8 @@ pub(crate) fn outcome_of(action: Action, how: u8) -> TaskOutcome {
     })
 }
 
-/// What a person asks for who takes up an offer; `None` for signals, which need a name.
+/// Returns the command of a person who follows an offered verb; `None` for signals, which need a
+/// name.
 fn said(verb: &str, wait: &WaitsFor) -> Option<Command> {
     let by = || By { actor: "ann".into(), reason: "as it is offered".to_owned() };
     let (step, by) = (wait.step.clone(), by());

@@ -114,7 +114,7 @@ fn spell_string(key: &str, chance: &mut Chance, text: &mut String) {
     text.push('"');
 }
 
-/// What is done to a text: at about which place, what is put there, and how much of the old is dropped.
+/// Changes of a text: the approximate place, the inserted text, and the number of replaced characters.
 pub(crate) type Changes = Vec<(prop::sample::Index, String, usize)>;
 
 /// A few changes, of the kind that makes trouble.

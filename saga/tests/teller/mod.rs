@@ -389,7 +389,7 @@ impl Telling {
         told
     }
 
-    /// What stays of an erased journal folds to a run that stands where the whole one does.
+    /// Checks that the rest of an erased journal folds to a run in the same state as the whole one.
     fn fold_erased(&mut self, record: &Record) {
         let kept = self.eraser.record(record);
         assert_eq!(self.eraser.record(&kept), kept, "erasing twice is not erasing once");
@@ -436,7 +436,7 @@ fn scope(text: &str) -> Scope {
     }
 }
 
-/// What a run waits for before it begins: a fact if it is named like one, else a serial key.
+/// Returns the hold that a run begins with: a fact if it is named like one, else a serial key.
 fn turn(name: &str) -> Hold {
     let kind = if name.contains('.') { HoldKind::DependencyUnmet } else { HoldKind::KeyBlocked };
     Hold::new(kind, name)

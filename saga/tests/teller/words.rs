@@ -168,7 +168,7 @@ fn at(time: Time) -> String {
     format!("{}s", time.0 as f64 / 1_000.0)
 }
 
-/// What the run tells, and that its parts sum to the total.
+/// Describes the view of the run, and checks that its parts sum to the total.
 pub(crate) fn show(run: &Run, now: Time) -> Vec<String> {
     let view = run.view(now);
     assert_eq!(view.progress.steps.values().sum::<u32>(), view.progress.steps_total, "{view:?}");
@@ -220,7 +220,7 @@ pub(crate) fn plan(plan: Result<Plan, Refusal>) -> Vec<String> {
     lines
 }
 
-/// What a rerun of failed items would do.
+/// Describes what a rerun of failed items would do.
 pub(crate) fn rerun_plan(found: Result<RerunPlan, Refusal>) -> Vec<String> {
     match found {
         Err(refusal) => vec![format!("refused: {}: {}", refusal.code.as_str(), refusal.message)],

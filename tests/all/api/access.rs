@@ -1,4 +1,4 @@
-//! Who may do what: every role on every route, and nobody without a credential.
+//! Rights: every role on every route, and callers without a credential.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use backstitch_tests::node::{NS, chain};
 use backstitch_tests::server::{Answer, Operation, Server, operations, send, with_json};
 use uuid::Uuid;
 
-/// How long anything may take that is waited for.
+/// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn ask(server: &Server, operation: &Operation, id: &str, secret: Option<&str>) -> Answer {

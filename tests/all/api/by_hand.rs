@@ -193,7 +193,7 @@ async fn a_run_that_succeeded_goes_back_to_a_step_and_forward_again() {
     server.stopped().await;
 }
 
-/// What a person gives a step goes into the journal like what a worker reports: it must be a document that can be kept.
+/// A document that a person gives a step is checked like one of a worker: it must be a document that can be stored.
 #[tokio::test]
 async fn what_people_give_a_step_is_checked_like_what_workers_report() {
     let server = Server::start(Access::Open).await;

@@ -224,7 +224,7 @@ async fn a_credential_is_refused_on_every_node_when_its_time_is_over_and_long_po
     }
 }
 
-/// What operations with ids in their paths are about.
+/// The objects of operations with ids in their paths.
 struct Ids {
     run: String,
     job: String,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 const LONG: Duration = Duration::from_secs(60);
-/// What may stand nowhere in the database.
+/// A text that must be nowhere in the database.
 const SECRET: &str = "Ann-Marker-4711";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

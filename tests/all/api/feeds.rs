@@ -29,7 +29,7 @@ async fn open(server: &Server, path: &str, accept: &str, last: Option<&str>) -> 
     response
 }
 
-/// What a stream has said, read until it satisfies `enough`, or ends.
+/// Reads a stream until it satisfies `enough`, or ends.
 async fn read(stream: &mut Response, text: &mut String, enough: impl Fn(&str) -> bool) -> bool {
     while !enough(text) {
         let piece = tokio::time::timeout(WITHIN, stream.chunk()).await;

@@ -31,7 +31,7 @@ async fn count_runs(server: &Server) -> usize {
     runs["items"].as_array().unwrap().len()
 }
 
-/// What a process leaves that died with a request in its hands.
+/// Leaves the state of a process that died during a request.
 async fn die_with(
     server: &Server,
     path: &str,

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 const TOKEN: &str = "a-token-of-the-crm";
-/// What is found of somebody, and of somebody else.
+/// Texts of the erased entity, and of another.
 const MARKS: [&str; 2] = ["Zebedee-Quagga", "zebedee@quagga"];
 const OTHER: &str = "Other-Person-17";
 
-/// How many others there are; `BACKSTITCH_SCALE=full` makes them a thousand less one.
+/// Number of other entities; `BACKSTITCH_SCALE=full` makes them a thousand less one.
 fn others() -> usize {
     let is_full = std::env::var("BACKSTITCH_SCALE").is_ok_and(|scale| scale == "full");
     if is_full { 999 } else { 20 }

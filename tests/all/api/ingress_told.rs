@@ -1,4 +1,5 @@
-//! What does not get on between sources, runs and the log is told: in the status of its namespace, in numbers, and by the doctor.
+//! Reports of stuck documents and events between sources, runs and the log: in the status of the namespace, in metrics,
+//! and by the doctor.
 
 use std::time::{Duration, Instant};
 

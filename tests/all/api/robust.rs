@@ -8,7 +8,7 @@ use backstitch_tests::node::{NS, chain, start};
 use backstitch_tests::server::{Answer, Operation, Server, operations, send, with_json};
 use serde_json::{Value, json};
 
-/// What does not fit into a path or a query, or fits nowhere; encoded.
+/// Texts that do not fit into a path or a query, or fit nowhere; encoded.
 const TEXTS: [&str; 12] = [
     "%00",
     "%ff%fe",
@@ -24,7 +24,7 @@ const TEXTS: [&str; 12] = [
     "%7B%22a%22%3A1%7D",
 ];
 
-/// What stands where something else belongs, as JSON text.
+/// Returns documents of wrong forms, as JSON text.
 fn documents() -> Vec<String> {
     let mut all: Vec<String> = [
         "null",

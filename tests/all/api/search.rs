@@ -87,7 +87,7 @@ async fn runs_are_found_by_what_happened_to_them() {
     server.stopped().await;
 }
 
-/// What the view says of the effects of a run, counted as the run itself counts them.
+/// Returns the effects of a run in the view, counted as the run itself counts them.
 async fn effects(connection: &mut PgConnection, run: RunId) -> BTreeMap<String, i64> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select effect, count(*) from backstitch.effect where run_id = $1 group by effect",

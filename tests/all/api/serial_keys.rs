@@ -100,14 +100,14 @@ impl Two {
         self.servers[0].engine.run(NS, run, None).await.unwrap()
     }
 
-    /// What was done to a run, by whom and why.
+    /// Returns the acts on a run, with actor and reason.
     async fn acts(&self, run: RunId) -> Vec<String> {
         let filter = ActFilter { run: Some(run), ..ActFilter::default() };
         let acts = self.servers[0].engine.acts(NS, &filter, None, 10).await.unwrap().items;
         acts.iter().map(|act| format!("{} {} {}", act.actor, act.verb, act.reason)).collect()
     }
 
-    /// How a run ended, and how often a worker had its first step.
+    /// Returns the outcome of a run, and the number of times that a worker had its first step.
     async fn end(&self, run: RunId) -> (Outcome, u32) {
         let view = self.servers[0].engine.wait(NS, run, Duration::from_secs(20)).await.unwrap();
         (view.outcome.unwrap_or_else(|| panic!("{view:#?}")), view.steps[0].deliveries)

@@ -1,4 +1,4 @@
-//! How the server serves: waiting, keys, reports, pages, numbers, closing.
+//! Serving requests: waiting, keys, reports, pages, metrics, closing.
 
 use std::time::{Duration, Instant};
 

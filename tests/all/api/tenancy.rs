@@ -39,8 +39,8 @@ fn in_order() -> Vec<Operation> {
     all
 }
 
-/// Whether it makes what it names, if that is not there. Any queue may be paused, any fact established, any contract
-/// checked and registered.
+/// Returns whether it creates the object that it names, if that does not exist. Any queue may be paused, any fact
+/// established, any contract checked and registered.
 fn makes(operation: &Operation) -> bool {
     let acts = [
         "/v1/queues/{name}/pause",

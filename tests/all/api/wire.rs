@@ -1,5 +1,5 @@
-//! What comes over the wire, byte by byte, as no client of ours would send it: bodies without end, bodies that break off,
-//! clients that take their time. The server answers, closes, keeps its memory, and others do not notice.
+//! Requests byte by byte, as no client of ours would send them: bodies without end, bodies that break off, slow
+//! clients. The server answers, closes, keeps its memory, and others are not affected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
 const MIB: usize = 1024 * 1024;
-/// How long an answer may take.
+/// Time that a response may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The head of a request, ready for a body.
@@ -67,7 +67,7 @@ fn peak(pid: u32) -> usize {
     memory(pid, "VmHWM:")
 }
 
-/// How many files and connections a process has open.
+/// Returns the number of files and connections that a process has open.
 fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
@@ -289,7 +289,7 @@ async fn who_takes_an_answer_slowly_gets_it_and_who_takes_nothing_gives_way() {
     server.stopped().await;
 }
 
-/// Whether a new connection is served; one too many is closed.
+/// Returns whether a new connection is served; one too many is closed.
 async fn answers(address: SocketAddr) -> bool {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();

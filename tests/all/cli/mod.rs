@@ -29,7 +29,7 @@ fn program() -> Command {
     command
 }
 
-/// What a verb came to: its exit code, what it printed, what it complained of.
+/// Result of a verb: its exit code, its output, its complaints.
 #[derive(Debug)]
 struct Said {
     code: i32,

@@ -1,4 +1,4 @@
-//! What becomes of a program whose output nobody reads: it ends as Unix programs do, and servers go on.
+//! Programs whose output is not read: they end as Unix programs do, and servers go on.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where flags stand, which server is asked, and which secret goes there.
+//! Places of flags, choice of the server, and of its secret.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What people see: whole cells in pipes, a run with all that is asked about it, a terminal that is drawn over.
+//! Output for people: whole cells in pipes, the view of a run, redrawing of a terminal.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -155,7 +155,7 @@ fn on_terminal(rows: u16, columns: u16, words: &str) -> Command {
     command
 }
 
-/// What a program prints there; `None` where nothing can make a terminal.
+/// Returns the output of a program on a terminal; `None` if no terminal can be made.
 async fn on_a_terminal(rows: u16, columns: u16, words: &str) -> Option<String> {
     let said = on_terminal(rows, columns, words).output().await.ok()?;
     Some(String::from_utf8(said.stdout).unwrap())

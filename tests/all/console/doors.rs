@@ -1,4 +1,4 @@
-//! Who gets in: sessions, and forms that nobody else can send.
+//! Access: sessions, and forms that no other site can send.
 
 use backstitch_api::Access;
 use backstitch_engine::Role;

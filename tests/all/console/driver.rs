@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// The member by which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// What axe-core says of a page, and how much it minds.
+/// The checker axe-core, which rates problems of a page.
 const AXE: &str = include_str!("axe.min.js");
 
 /// Time that something may take to be seen. A machine that does much else is slow.
@@ -94,7 +94,7 @@ impl Browser {
         self.ask("GET", "/url", None).await.as_str().unwrap().to_owned()
     }
 
-    /// What a script of the body of a function returns.
+    /// Returns the result of a script, which is the body of a function.
     pub(super) async fn run(&self, script: &str) -> Value {
         self.ask("POST", "/execute/sync", Some(json!({ "script": script, "args": [] }))).await
     }
@@ -170,7 +170,7 @@ impl Browser {
         told.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// What was asked for since this was asked last.
+    /// Returns the requests since the last call.
     pub(super) async fn requests(&self) -> Vec<String> {
         let log = self.ask("POST", "/se/log", Some(json!({ "type": "performance" }))).await;
         let lines = log.as_array().into_iter().flatten();
@@ -186,7 +186,7 @@ impl Browser {
         messages.collect()
     }
 
-    /// What axe-core finds serious or critical in the page.
+    /// Returns the problems of the page that axe-core rates serious or critical.
     pub(super) async fn unfit(&self) -> Vec<String> {
         self.run(&format!("{AXE}; window.axe = axe; return true")).await;
         let script = "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'], runOnly: \

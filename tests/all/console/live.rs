@@ -1,4 +1,4 @@
-//! What is live costs the server the same, however many look at it.
+//! Live pages cost the server the same, however many there are.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::{Viewer, attribute, parked, posted};
 /// Time that something may take to be heard of. A machine that does much else is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a route was answered.
+/// Returns the number of times that a route was answered.
 async fn asked(server: &Server, route: &str) -> u64 {
     let numbers = server.get("/metrics").await.text;
     let start = format!(

@@ -86,7 +86,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// What stands between `before` and the next quote.
+/// Returns the text between `before` and the next quote.
 fn attribute(page: &str, before: &str) -> Option<String> {
     let (_, rest) = page.split_once(before)?;
     Some(rest.split('"').next()?.to_owned())

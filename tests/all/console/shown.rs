@@ -1,4 +1,4 @@
-//! What pages show, and to whom; and that what a form asks for is done with its reason.
+//! Content of pages, by viewer; and the acts of forms, with their reasons.
 
 use backstitch_api::Access;
 use backstitch_engine::Role;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What the comment right before a block says of it.
+/// The comment right before a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// Nothing: it is run as its language is run.
@@ -26,7 +26,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Where it stands.
+    /// Returns its place.
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.page, self.line)
     }

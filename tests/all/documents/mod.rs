@@ -31,7 +31,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/rehearsal.md", "console", "saga/tests/rehearsal.rs"),
 ];
 
-/// What is there before a page is read.
+/// Prepares the state that a page assumes.
 async fn given(page: &str, scene: &Scene) {
     match page {
         "docs/cli.md" => {
@@ -85,7 +85,7 @@ async fn given(page: &str, scene: &Scene) {
     }
 }
 
-/// What stands for something in the blocks of a page: looked up before each block.
+/// Returns the values of placeholders in the blocks of a page: looked up before each block.
 async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
     let asked: &[(&str, &str, &str)] = match page {
         "docs/api.md" => &[("RUN-ID", "/v1/runs?key=order-10248", "id")],

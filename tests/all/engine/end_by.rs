@@ -8,7 +8,7 @@ use backstitch_saga::{Action, RunId, Span, Time, Timestamp};
 use backstitch_tests::node::{Hand, NS, chain, node, start};
 use backstitch_tests::postgres::database;
 
-/// How long undoing `pay` takes in the run of before.
+/// Time of undoing `pay` in the previous run.
 const UNDO: Duration = Duration::from_millis(700);
 
 fn now() -> Time {

@@ -8,7 +8,7 @@ use backstitch_tests::node::{Hand, NS, by, chain, node, report, start};
 use backstitch_tests::postgres::{as_server, database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-/// What stands in every document and in every text that a person can give.
+/// A mark in every document and in every text that a person can give.
 const MARK: &str = "Ann-Marker-4711";
 
 async fn execute(connection: &mut PgConnection, text: impl Into<String>) {

@@ -8,7 +8,7 @@ use backstitch_saga::{Command, Hold, HoldKind, RunId, Span};
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
 use backstitch_tests::postgres::database;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A workflow whose only steps are runs of `workflow`.

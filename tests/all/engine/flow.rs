@@ -48,7 +48,7 @@ async fn conditions(engine: &Engine, run: RunId) -> Vec<String> {
     view.conditions.into_iter().map(|condition| condition.kind).collect()
 }
 
-/// What the only step of a run waits for.
+/// Returns the wait of the only step of a run.
 async fn why(engine: &Engine, run: RunId) -> (WaitKind, String) {
     engine.run_once(BackgroundTask::Workers).await.unwrap();
     let mut why = engine.why(NS, run).await.unwrap();

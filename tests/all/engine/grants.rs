@@ -1,4 +1,4 @@
-//! What roles of the database may do by the functions in `backstitch`: in the namespaces that they have a grant for, with
+//! Rights of roles of the database by the functions in `backstitch`: in the namespaces that they have a grant for, with
 //! the token of the lease, and within the limits of the API.
 
 use std::time::Duration;

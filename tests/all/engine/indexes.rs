@@ -1,4 +1,4 @@
-//! What one searches by: lists, the doctor, retention, definitions, credentials.
+//! Indexes: lists, the doctor, retention, definitions, credentials.
 
 use std::time::Duration;
 

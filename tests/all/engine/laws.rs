@@ -22,7 +22,7 @@ struct Crew {
     work: JoinSet<()>,
 }
 
-/// How often a worker misbehaves, in percent.
+/// Rates of misbehaviour of a worker, in percent.
 #[derive(Clone, Copy)]
 struct Manners {
     fails: u64,
@@ -225,7 +225,7 @@ async fn many_nodes_leave_one_journal() {
     }
 }
 
-/// What became of everything, but for ids and times.
+/// Describes the result of everything, except ids and times.
 fn told(view: &RunView) -> String {
     let steps: Vec<String> = view
         .steps

@@ -23,7 +23,7 @@ const POLICIES: [OnConflict; 5] = [
     OnConflict::UseExisting,
 ];
 
-/// What is known of the runs from outside.
+/// The state of the runs as seen from outside.
 #[derive(Default)]
 struct Watch {
     /// Each run with its key, and whether it requires the key's fact.

@@ -10,7 +10,7 @@ use backstitch_tests::postgres::{as_server, database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 const LONG: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const WAITS: &str = r#"{"name":"waits","version":1,"timeout":"300d","steps":[{"id":"w","wait":{"signal":"go","timeout":"300d"}}]}"#;

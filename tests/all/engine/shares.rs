@@ -11,12 +11,12 @@ use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 const LONG: Duration = Duration::from_secs(60);
-/// How many commands of a flood may be decided before another's.
+/// Number of commands of a flood that may be decided before another's.
 const A_TURN: usize = 64;
 
-/// What a node decides, in order; it stops where a start of the workflow `gate` is decided, until it is let go.
+/// The decisions of a node, in order; it stops at a start of the workflow `gate` until it is released.
 struct Decisions {
     order: Mutex<Vec<String>>,
     shut: Mutex<bool>,
@@ -204,12 +204,12 @@ async fn a_batch_of_one_namespace_that_is_not_written_keeps_no_other_waiting() {
     engine.stop().await;
 }
 
-/// How many lists of runs wait for a lock in the database.
+/// Returns the number of lists of runs that wait for a lock in the database.
 async fn waiting_lists(connection: &mut PgConnection) -> i64 {
     waiting_for_a_lock(connection, "-- runs_list%").await
 }
 
-/// How many statements whose text is like `text` wait for a lock in the database.
+/// Returns the number of statements with a text like `text` that wait for a lock in the database.
 async fn waiting_for_a_lock(connection: &mut PgConnection, text: &str) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity where datname = current_database() \

@@ -1,4 +1,4 @@
-//! Why a run does not go on: every condition that there is, each produced for real.
+//! Reasons why a run does not go on: every condition, each produced for real.
 
 use backstitch_engine::{BackgroundTask, Engine, QueueAct};
 use backstitch_saga::protocol::{

@@ -14,7 +14,7 @@ use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-/// How long a worker may be silent over a task.
+/// Time that a worker may be silent during a task.
 const LEASE: Span = Span::secs(5);
 
 /// A worker by name, with one session at one node.

@@ -1,5 +1,5 @@
-//! Which modules of a crate name each other in a circle. A module and those below it are one for this, so that a parent may name its
-//! own parts.
+//! Modules of a crate that use each other in a cycle. A module and those below it are one for this, so that a parent
+//! may name its own parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +112,7 @@ fn paths(code: &str) -> Vec<(bool, Vec<String>)> {
     found
 }
 
-/// Where the next `use` begins a statement.
+/// Returns the position of the next `use` that begins a statement.
 fn next_use(code: &str) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = code[from..].find("use ").map(|at| from + at) {

@@ -118,7 +118,7 @@ fn without_prose(text: &str) -> String {
     String::from_utf8_lossy(&code).into_owned()
 }
 
-/// Where the comment or text that begins at `at` ends; `at` when none does.
+/// Returns the end of the comment or text that begins at `at`; `at` if none does.
 fn end_of_prose(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let find = |from: usize, what: &[u8]| {
@@ -192,7 +192,7 @@ fn long_functions(source: &Source) -> Vec<String> {
     found
 }
 
-/// How far a function reaches; nothing when it has no body.
+/// Returns the length of a function; nothing if it has no body.
 fn body(code: &str) -> Option<usize> {
     let (mut round, mut curly, mut begun) = (0_i32, 0_i32, false);
     for (at, byte) in code.bytes().enumerate() {

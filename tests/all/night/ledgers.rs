@@ -76,7 +76,7 @@ impl Service {
         assert!(answer.status().is_success(), "{answer:?}");
     }
 
-    /// What stands, by order.
+    /// Returns the remaining effects, by order.
     pub(super) async fn standing(&self) -> Vec<(String, Value)> {
         let view = self.ledger().await;
         let mut ledger = Ledger::new("");
@@ -110,7 +110,7 @@ async fn spawn(name: &str, address: SocketAddr, directory: &std::path::Path) -> 
     process
 }
 
-/// How attempts at the bank failed.
+/// Failures of attempts at the bank.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempts {
     /// It was not reached, which spends no attempt.
@@ -119,7 +119,7 @@ pub(super) struct Attempts {
     pub(super) spent: usize,
 }
 
-/// How attempts at the bank failed, as the histories of all runs have it.
+/// Returns the failures of attempts at the bank, from the histories of all runs.
 pub(super) async fn attempts_at_the_bank(client: &Client) -> Attempts {
     let mut attempts = Attempts::default();
     for run in client.runs(RunQuery::new().limit(1_000)).all().await.unwrap() {

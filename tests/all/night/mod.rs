@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 struct Night {
     server: Server,
     client: Client,
-    /// What stands for what is different each night.
+    /// Placeholders for values that differ each night.
     names: Vec<(String, String)>,
     told: String,
     /// The acts that she must find in the audit: verb and reason.

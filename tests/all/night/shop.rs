@@ -114,7 +114,7 @@ pub(super) fn night_order() -> Workflow<Order, Receipt> {
     .unwrap()
 }
 
-/// Where the services are.
+/// Addresses of the services.
 #[derive(Clone)]
 pub(super) struct Urls {
     pub(super) stock: String,
@@ -122,7 +122,7 @@ pub(super) struct Urls {
     pub(super) carrier: String,
 }
 
-/// Which handlers are deployed.
+/// Version of the deployed handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     /// It has no label for the sea.

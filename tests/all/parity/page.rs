@@ -40,7 +40,7 @@ fn examples(page: &str) -> Vec<Value> {
     texts.map(|text| serde_json::from_str(text).unwrap()).collect()
 }
 
-/// What the page lacks, and what it has of which there is nothing in the schema.
+/// Returns the entries that the page lacks, and those without a counterpart in the schema.
 fn differences(page: &str) -> (Vec<String>, Vec<String>) {
     let document = document();
     let walk = Walk::of(&document["components"]["schemas"]);

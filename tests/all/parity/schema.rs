@@ -132,7 +132,8 @@ fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Whether one of several forms is that of the value: it has the members that the form requires, or is one of its words.
+/// Returns whether one of several forms is that of the value: it has the members that the form requires, or is one of
+/// its words.
 fn fits(form: &Value, value: &Value) -> bool {
     let required = form["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mut required = required.peekable();

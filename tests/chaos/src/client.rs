@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::program::Program;
 use crate::timeline::now_ms;
 
-/// What a client saw of a call.
+/// Result of a call, as a client saw it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Saw {
     /// It was done.
@@ -27,7 +27,7 @@ pub enum Saw {
     Unknown(String),
 }
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
     /// A run.
@@ -59,7 +59,7 @@ pub enum Asked {
     Establish {
         /// The fact.
         fact: String,
-        /// What it is about.
+        /// The object of the call.
         subject: String,
     },
     /// An act on a run: the verb.
@@ -74,13 +74,13 @@ pub enum Asked {
 /// A call and what was seen of it.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// When it was made, milliseconds since 1970.
+    /// Time of the call, in milliseconds since 1970.
     pub at: i64,
-    /// When that was known.
+    /// Time of its result.
     pub until: i64,
-    /// What was asked.
+    /// The request.
     pub asked: Asked,
-    /// What was seen.
+    /// The result.
     pub saw: Saw,
 }
 
@@ -108,7 +108,7 @@ pub struct Api {
     http: reqwest::Client,
     urls: Vec<String>,
     namespace: Option<String>,
-    /// What it saw.
+    /// The calls.
     pub log: Log,
 }
 

@@ -1,4 +1,5 @@
-//! What is known after a trial, from outside: what REST tells of each run, what the ledger wrote, what clients saw.
+//! The evidence after a trial, from outside: views of each run over REST, lines of the ledger, results that clients
+//! saw.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -24,7 +25,7 @@ pub struct Entry {
     pub at: i64,
     /// The event's name.
     pub name: String,
-    /// What it says.
+    /// Its body.
     pub body: Value,
 }
 
@@ -66,7 +67,7 @@ pub fn instant(value: &Value) -> Option<i64> {
 pub struct Story {
     /// The run.
     pub run: Uuid,
-    /// What it is a run of, when that is known.
+    /// Its program, if that is known.
     pub program: Option<Program>,
     /// Its serial key, when that is known.
     pub serial_key: Option<String>,
@@ -80,7 +81,7 @@ pub struct Story {
     pub listed: Value,
     /// Its history.
     pub history: Vec<Entry>,
-    /// What the ledger wrote of it.
+    /// Its lines in the ledger.
     pub ledger: Vec<Line>,
 }
 
@@ -105,7 +106,7 @@ impl Story {
         outcome.is_some_and(Outcome::is_clean) && !vouched
     }
 
-    /// Whether something of this name is in its history.
+    /// Returns whether its history has an entry with this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.history.iter().any(|entry| entry.name == name)
@@ -117,9 +118,9 @@ impl Story {
 pub struct Evidence {
     /// The runs.
     pub stories: Vec<Story>,
-    /// What clients saw.
+    /// Calls of clients.
     pub calls: Vec<Call>,
-    /// What was done to the system.
+    /// Actions on the system.
     pub timeline: Vec<Mark>,
     /// Keys of starts, and the run that each resolved to at last; none if there is none.
     pub keys: BTreeMap<String, Option<Uuid>>,
@@ -128,11 +129,11 @@ pub struct Evidence {
 /// Something that must never be.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which invariant, such as `I3`.
+    /// The invariant, such as `I3`.
     pub invariant: &'static str,
     /// The run that it is about.
     pub run: Option<Uuid>,
-    /// What is wrong.
+    /// The violation.
     pub what: String,
 }
 
@@ -144,7 +145,7 @@ impl Violation {
     }
 }
 
-/// How many entries of a history or a ledger are told with a violation.
+/// Number of entries of a history or a ledger that are shown with a violation.
 const TOLD: usize = 80;
 
 impl Evidence {
@@ -204,7 +205,7 @@ impl Evidence {
     }
 }
 
-/// What a trial knows of its runs.
+/// The known programs of runs of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
     /// The programs, by workflow.

@@ -1,4 +1,4 @@
-//! What the evidence shows to have been reached, so that a run that shows nothing is known to show nothing.
+//! Counts of what the evidence shows, so that a run that shows nothing is recognized.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub const MUST: &[&str] = &[
     "instant of a schedule",
 ];
 
-/// What engines count themselves, and the names of their metrics.
+/// Counters of the engines themselves, and the names of their metrics.
 pub const BY_ENGINES: &[(&str, &str)] = &[
     ("lease lost", "backstitch_lease_losses_total"),
     ("late result", "backstitch_late_results_total"),

@@ -91,7 +91,7 @@ fn way_name(way: Way) -> &'static str {
 }
 
 impl Fault {
-    /// What it is called in reports.
+    /// Returns its name in reports.
     #[must_use]
     pub fn name(self) -> String {
         match self {

@@ -16,7 +16,7 @@ use crate::stage::{Engine, Ground};
 use crate::timeline::Timeline;
 use crate::worker::Death;
 
-/// How many engines there are, and as many workers.
+/// Number of engines, and of workers.
 pub const ENGINES: usize = 3;
 
 /// Everything under fire.
@@ -35,9 +35,9 @@ pub struct Field {
     pub to_ledger: Proxy,
     /// The workers.
     pub workers: Vec<Mutex<Slot>>,
-    /// What was done.
+    /// The actions.
     pub timeline: Timeline,
-    /// What clients saw.
+    /// The calls of clients.
     pub log: Log,
     urls: Vec<String>,
     /// The last numbers of each life of each engine.

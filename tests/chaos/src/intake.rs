@@ -13,7 +13,7 @@ use crate::office::{Office, WITHIN, reason};
 use crate::program::Program;
 use crate::worker::Script;
 
-/// Where documents are sent.
+/// Address for documents.
 const DOOR: &str = "/v1/in/default/crm";
 const TOKEN: &str = "a-token-of-the-crm";
 const JSON: &str = "application/json";

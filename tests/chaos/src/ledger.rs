@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::timeline::now_ms;
 
-/// What the ledger is asked.
+/// A request to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
@@ -34,24 +34,24 @@ pub enum Op {
 /// A request, made on behalf of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// What is asked.
+    /// The operation.
     pub op: Op,
     /// The run.
     pub run: Uuid,
     /// The step or item.
     pub step: String,
-    /// Which attempt asks.
+    /// The attempt.
     pub attempt: u32,
     /// The key of the effect, the same for its undoing.
     pub key: Uuid,
-    /// Who asks.
+    /// The worker.
     pub worker: String,
-    /// What moves: account and amount.
+    /// Movements: account and amount.
     #[serde(default)]
     pub moves: Vec<(String, i64)>,
 }
 
-/// What came of a request.
+/// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Came {
@@ -72,10 +72,10 @@ pub struct Line {
     pub n: u64,
     /// By this machine's clock, milliseconds since 1970.
     pub at: i64,
-    /// What was asked.
+    /// The request.
     #[serde(flatten)]
     pub ask: Ask,
-    /// What came of it.
+    /// The result.
     pub came: Came,
 }
 
@@ -186,7 +186,7 @@ pub async fn send(http: &reqwest::Client, url: &str, ask: &Ask) -> anyhow::Resul
     Ok(response.json().await?)
 }
 
-/// Where a ledger writes.
+/// Returns the file of a ledger.
 #[must_use]
 pub fn file_in(dir: &Path) -> PathBuf {
     dir.join("ledger.ndjson")

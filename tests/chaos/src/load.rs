@@ -16,11 +16,11 @@ use crate::ledger::{self, Ask, Came, Op};
 use crate::program::Program;
 use crate::worker::{Job, total};
 
-/// How many clients there are.
+/// Number of clients.
 const CLIENTS: u64 = 6;
-/// How many serial keys runs are started under.
+/// Number of serial keys that runs are started under.
 const LINES: u64 = 12;
-/// How many runs may be open at once.
+/// Number of runs that may be open at the same time.
 const MOST_OPEN: usize = 120;
 
 /// The load on a field.
@@ -31,11 +31,11 @@ pub struct Load {
     open: AtomicUsize,
     /// Runs on which somebody acted in a way that changes how they end.
     interfered: Mutex<HashSet<Uuid>>,
-    /// What clients could not come to an end with.
+    /// Requests that clients gave up.
     given_up: Mutex<Vec<String>>,
     /// Runs with the serial keys under which they were started.
     serial_keys: Mutex<HashMap<Uuid, String>>,
-    /// How many runs were started.
+    /// Number of started runs.
     pub started: AtomicUsize,
 }
 
@@ -89,7 +89,7 @@ impl Load {
         self.serial_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What clients could not come to an end with.
+    /// Returns the requests that clients gave up.
     #[must_use]
     pub fn given_up(&self) -> Vec<String> {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -14,7 +14,7 @@ use crate::client::{Api, Saw};
 use crate::program::Program;
 use crate::worker::Script;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(40);
 
 /// Does all of it, on the database at `database_url`. Answers the runs on which it acted.

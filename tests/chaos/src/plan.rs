@@ -28,11 +28,11 @@ use crate::stage::Ground;
 use crate::trial::until_ended;
 use crate::worker::Script;
 
-/// How long a canary may take after a fault, and how long all runs may take in the end.
+/// Time that a canary may take after a fault, and that all runs may take in the end.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Between a fault's end and the next.
 const CALM: Duration = Duration::from_millis(700);
-/// How much an engine's memory may have grown, in KiB, and how many files more it may hold open, once all is quiet.
+/// Growth that an engine's memory may have, in KiB, and its open files, once all is quiet.
 const MEMORY: u64 = 200_000;
 const FILES: usize = 40;
 
@@ -278,7 +278,7 @@ async fn leaks(field: &Field, before: &[(u64, usize)], violations: &mut Vec<Viol
     }
 }
 
-/// What was reached, by the engines' numbers and by the histories.
+/// Counts what was reached, by the engines' metrics and by the histories.
 fn count(field: &Field, evidence: &Evidence, report: &mut Report) {
     let further = [
         ("run parked", "backstitch_runs_parked_total"),

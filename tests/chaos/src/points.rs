@@ -11,10 +11,10 @@ use crate::shapes::{self, Beside, Shape};
 use crate::stage::Ground;
 use crate::trial::{self, Came, Setup};
 
-/// How many trials go on at once; each waits most of the time.
+/// Number of concurrent trials; each waits most of the time.
 const AT_ONCE: usize = 8;
 
-/// How many of the slowest recoveries are named.
+/// Number of the slowest recoveries that are named.
 const SLOWEST: usize = 3;
 
 /// Points of which every passage is tried: the records of a run, from the first to the last.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::worker::Script;
 
-/// When a fan-out has succeeded.
+/// Condition on which a fan-out succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
     /// All items.
@@ -35,7 +35,7 @@ impl Join {
         }
     }
 
-    /// How many items must have succeeded before it may fire with success.
+    /// Returns the number of items that must have succeeded before it may fire with success.
     #[must_use]
     pub fn wants(self, items: usize) -> usize {
         match self {
@@ -47,14 +47,14 @@ impl Join {
         }
     }
 
-    /// Whether it waits until all items have ended.
+    /// Returns whether it waits until all items have ended.
     #[must_use]
     pub fn waits_for_all(self) -> bool {
         matches!(self, Join::All | Join::Tolerate(_) | Join::BestEffort)
     }
 }
 
-/// What becomes of an attempt that may have happened.
+/// Action on an attempt that may have happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnknown {
     /// It is tried again.
@@ -66,7 +66,7 @@ pub enum OnUnknown {
     Compensate,
 }
 
-/// What a step is.
+/// Kind of a step.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// A task.
@@ -77,7 +77,7 @@ pub enum Body {
         items: Vec<Script>,
         /// Its join.
         join: Join,
-        /// How many at once.
+        /// Number of concurrent items.
         at_once: usize,
     },
     /// Waits for a signal of this name, which adds so much.
@@ -95,11 +95,11 @@ pub struct Step {
     pub id: String,
     /// The steps before it.
     pub needs: Vec<usize>,
-    /// What it is.
+    /// Its kind.
     pub body: Body,
 }
 
-/// What runs of a workflow wait for before they begin.
+/// Conditions on which runs of a workflow begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     /// The serial key of all of them.
@@ -115,11 +115,11 @@ pub struct Program {
     pub name: String,
     /// Steps, each after those that it needs.
     pub steps: Vec<Step>,
-    /// What its runs wait for before they begin.
+    /// Conditions on which its runs begin.
     pub sequence: Option<Sequence>,
 }
 
-/// How a run must end when nobody interferes.
+/// Required end of a run without interference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// Everything is done; the output, where it is the same whatever happens.
@@ -188,7 +188,7 @@ impl Program {
         signals.collect()
     }
 
-    /// How a run must end.
+    /// Returns the required end of a run.
     #[must_use]
     pub fn expected(&self) -> Expected {
         let mut known: Vec<Option<i64>> = Vec::new();
@@ -230,8 +230,8 @@ impl Program {
         }
     }
 
-    /// Whether some fan-out here is content before all its items have ended: one that was lost to a fault by then, and
-    /// may have happened, is given up, and the run is done in part.
+    /// Returns whether some fan-out here can succeed before all its items have ended: an item that was lost to a fault
+    /// by then, and may have happened, is given up, and the run is done in part.
     #[must_use]
     pub fn may_leave_items(&self) -> bool {
         self.steps.iter().any(|step| match &step.body {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 
-/// Where a proxy leads.
+/// Target of a proxy.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// A unix socket, such as PostgreSQL's.
@@ -17,7 +17,7 @@ pub enum Target {
     Tcp(String),
 }
 
-/// How the way is.
+/// State of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Open.
@@ -72,7 +72,7 @@ impl Proxy {
         Ok(Proxy { port, target, way, needle, lost, accepting })
     }
 
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// Returns its address: `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -1,14 +1,15 @@
-//! What is printed in the end: cases run, violations, counters, recovery times.
+//! The final report: cases, violations, counters, recovery times.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::evidence::{Evidence, Violation};
 
-/// How many violations of each invariant are told with their stories; the others are counted.
+/// Number of violations of each invariant that are reported with their evidence; the others are
+/// counted.
 const TOLD: usize = 3;
 
-/// How long something took, many times.
+/// Durations.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(Vec<Duration>);
 
@@ -26,10 +27,10 @@ impl Spans {
     }
 }
 
-/// What came of a tier.
+/// Result of a tier.
 pub struct Report {
     began: Instant,
-    /// How the plan is made again.
+    /// The command that repeats the plan.
     again: String,
     cases: usize,
     runs: usize,
@@ -98,7 +99,7 @@ impl Report {
         self.recoveries.entry(fault.to_owned()).or_default().0.extend(spans.0);
     }
 
-    /// How late timers were, in milliseconds.
+    /// Adds the lateness of timers, in milliseconds.
     pub fn timers(&mut self, what: &str, late: &[i64]) {
         let mut spans = Spans::default();
         let span = |ms: &i64| Duration::from_millis(u64::try_from(*ms).unwrap_or_default());
@@ -110,7 +111,7 @@ impl Report {
         ));
     }
 
-    /// Which crash points were passed by no shape.
+    /// Adds the crash points that no shape passed.
     pub fn never_reached(&mut self, reached: usize, never: &[String]) {
         self.lines.push(format!("crash points reached: {reached}, not reached: {}", never.len()));
         if !never.is_empty() {
@@ -140,7 +141,7 @@ impl Report {
         self.lines.push(format!("BROKEN: {}", bound.into()));
     }
 
-    /// Whether nothing was violated so far.
+    /// Returns whether nothing was violated so far.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.violations == 0

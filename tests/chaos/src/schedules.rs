@@ -16,12 +16,12 @@ use crate::program::Program;
 use crate::timeline::now_ms;
 use crate::worker::Script;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 const WITHIN: Duration = Duration::from_secs(60);
-/// What was due so shortly before the end may be under way.
+/// Starts due so shortly before the end may be in progress.
 const SLACK: i64 = 3_000;
 
-/// What is started.
+/// Returns the program of the started runs.
 #[must_use]
 pub fn program() -> Program {
     Program::new("tick").task("a", &[], Script { reads: true, adds: 1, ..Script::default() })
@@ -194,7 +194,7 @@ async fn runs(api: &Api, watched: &Watched) -> anyhow::Result<Vec<(i64, Uuid)>> 
     Ok(listed.iter().filter_map(run).collect())
 }
 
-/// What is told of the instants of a schedule.
+/// Returns the recorded results of the instants of a schedule.
 async fn starts(api: &Api, watched: &Watched) -> anyhow::Result<BTreeMap<i64, String>> {
     let mut all = BTreeMap::new();
     for line in api.all(&format!("/v1/schedules/{}/starts", watched.name)).await? {

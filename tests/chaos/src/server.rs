@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use crate::stage::signal;
 
-/// How long anything here may take.
+/// Time that anything here may take.
 const WITHIN: Duration = Duration::from_secs(60);
-/// How much more than what is there fits on the small disk, in MiB, and how much once there is room again.
+/// Free space on the small disk, in MiB, and its growth once there is room again.
 const SPARE: u64 = 48;
 const ROOMY: u64 = 4_096;
 
@@ -237,7 +237,7 @@ impl Server {
         }
     }
 
-    /// What cannot be removed lies in the directory for temporary files.
+    /// Files that cannot be removed stay in the directory for temporary files.
     fn throw_away(&self) {
         let disk = self.dir().join("disk");
         if disk.exists() {
@@ -279,7 +279,7 @@ pub fn base_backup() -> Option<PathBuf> {
     beside.into_iter().find(|path| path.exists())
 }
 
-/// Whether this process may mount a small disk.
+/// Returns whether this process may mount a small disk.
 pub async fn can_mount() -> bool {
     let probe = std::env::temp_dir().join(format!("backstitch-chaos-mount-{}", std::process::id()));
     let at = probe.display().to_string();

@@ -11,11 +11,11 @@ pub struct Shape {
     pub name: &'static str,
     /// The workflow.
     pub program: Program,
-    /// What clients do beside starting it.
+    /// Other actions of clients.
     pub beside: Beside,
 }
 
-/// What clients do beside starting runs of a shape.
+/// Actions of clients besides starting runs of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
     /// Nothing.

@@ -32,7 +32,7 @@ struct Builds {
     other: Option<PathBuf>,
 }
 
-/// How many grounds this process has made: each has directories of its own.
+/// Number of grounds that this process has made: each has directories of its own.
 static GROUNDS: AtomicU32 = AtomicU32::new(0);
 
 /// The ground on which trials stand: one PostgreSQL and one ledger, and a directory for what is written.
@@ -109,19 +109,19 @@ impl Ground {
         })
     }
 
-    /// Where logs are.
+    /// Returns the directory of logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the ledger is.
+    /// Returns the address of the ledger.
     #[must_use]
     pub fn ledger_url(&self) -> &str {
         &self.ledger_url
     }
 
-    /// Where the ledger writes.
+    /// Returns the file of the ledger.
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
         ledger::file_in(&self.dir)
@@ -168,13 +168,13 @@ impl Ground {
         Ok(self.postgres()?.drop_database(name).await?)
     }
 
-    /// Whether engines can go from one build to another.
+    /// Returns whether engines can change from one build to another.
     #[must_use]
     pub fn has_other(&self) -> bool {
         self.builds.other.is_some()
     }
 
-    /// Where proxies in front of PostgreSQL lead.
+    /// Returns the target of proxies in front of PostgreSQL.
     ///
     /// # Errors
     /// While it is down.
@@ -279,7 +279,7 @@ pub struct Engine {
     program: PathBuf,
     other: Option<PathBuf>,
     address: String,
-    /// Where its database is.
+    /// URL of its database.
     pub database_url: String,
     /// Its inner workings; those that it is delivered with when this is empty.
     pub tuning: String,
@@ -287,14 +287,14 @@ pub struct Engine {
     pub open: bool,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
-    /// What its environment says.
+    /// Its environment.
     pub env: Vec<(String, String)>,
     log: PathBuf,
     process: Option<Process>,
 }
 
 impl Engine {
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -335,7 +335,7 @@ impl Engine {
         self.process.as_ref().and_then(Process::pid)
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether it has ended by itself.
     pub fn has_died(&mut self) -> bool {
         self.process.as_mut().is_none_or(|process| process.ended().is_some())
     }

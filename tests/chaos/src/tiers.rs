@@ -9,10 +9,10 @@ use crate::points::{self, Choice};
 use crate::report::Report;
 use crate::stage::Ground;
 
-/// How many crash points the short tier tries, and for how long it hurts at random, at least: until each fault has come.
+/// Number of crash points in the short tier, and shortest time of random faults: until each fault has come.
 const SHORT_POINTS: usize = 64;
 const SHORT_PLAN: Duration = Duration::from_secs(30);
-/// How long one random plan of the long tier lasts; then another begins, on a new database.
+/// Duration of one random plan of the long tier; then another begins, on a new database.
 const LONG_PLAN: Duration = Duration::from_secs(180);
 
 /// A few minutes of everything.

@@ -1,4 +1,4 @@
-//! What was done to the system, and when: told with every violation.
+//! Actions on the system, with their times: reported with every violation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

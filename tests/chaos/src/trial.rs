@@ -17,10 +17,10 @@ use crate::timeline::Timeline;
 use crate::worker::Hands;
 use crate::{intake, lines, office};
 
-/// How long a run may take after the engine is back.
+/// Time that a run may take after the engine is back.
 const DRAIN_WITHIN: Duration = Duration::from_secs(25);
 
-/// What is tried.
+/// The setup of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The point at which the engine dies, and at which passage.
@@ -31,13 +31,13 @@ pub struct Setup {
     pub bug: Option<String>,
 }
 
-/// What came of a trial.
+/// Result of a trial.
 pub struct Came {
-    /// Whether the engine died at the point.
+    /// `true` if the engine died at the point.
     pub reached: bool,
-    /// What must never be.
+    /// Violations.
     pub violations: Vec<Violation>,
-    /// What is known.
+    /// The evidence.
     pub evidence: Evidence,
     /// From the engine's death until the runs had ended.
     pub recovery: Option<Duration>,
@@ -131,7 +131,7 @@ async fn revive(engine: &mut Engine, timeline: &Timeline) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What a client has done and seen.
+/// The actions of a client, with the results.
 #[derive(Default)]
 pub struct Done {
     /// Runs on which it acted.

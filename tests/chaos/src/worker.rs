@@ -23,23 +23,23 @@ pub const UNDO: Undo<Job, Out> = Undo::new("undo");
 /// Looks whether it was done.
 pub const LOOK: Probe<Job, Out> = Probe::new("look");
 
-/// What a step gets.
+/// Input of a step.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Job {
     /// The outputs of the steps that it needs.
     #[serde(default)]
     pub needs: BTreeMap<String, Value>,
-    /// How it is to behave.
+    /// Its script.
     pub script: Script,
 }
 
-/// How a step behaves. The attempts of a step are numbered from 1, those lost to a fault included.
+/// Behaviour of a step. The attempts of a step are numbered from 1, those lost to a fault included.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Script {
-    /// What it adds to the sum of its needs.
+    /// The number that it adds to the sum of its needs.
     pub adds: i64,
-    /// What it moves.
+    /// Its movements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<(String, i64)>,
     /// It takes so long before the effect.
@@ -78,7 +78,7 @@ fn is_zero_u32(number: &u32) -> bool {
     *number == 0
 }
 
-/// What a step gives.
+/// Output of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Out {
     /// The sum so far.
@@ -108,7 +108,7 @@ pub enum Death {
     Before(u64),
     /// Between the effect and its report.
     Between(u64),
-    /// When the report has been answered.
+    /// After the report has been answered.
     After(u64),
 }
 
@@ -136,13 +136,13 @@ impl std::fmt::Display for Death {
     }
 }
 
-/// What the handlers share.
+/// State that the handlers share.
 pub struct Hands {
     name: String,
     ledger: String,
     http: reqwest::Client,
     death: Option<Death>,
-    /// Whether a script may kill this process.
+    /// `true` if a script may kill this process.
     mortal: bool,
     effects: AtomicU64,
 }

@@ -4,7 +4,8 @@
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
-/// What makes readers stumble: brackets, escapes, numbers at an edge, characters of many bytes.
+/// Pieces that often break readers: brackets, escapes, numbers at an edge, characters of many
+/// bytes.
 const PIECES: [&str; 44] = [
     "[",
     "]",
@@ -164,7 +165,7 @@ impl Chance {
         }
     }
 
-    /// Where some value of a JSON document stands, if the bytes look like one.
+    /// Returns the range of some value of a JSON document, if the bytes look like one.
     fn value(&mut self, bytes: &[u8]) -> Option<std::ops::Range<usize>> {
         let begins = |at: &usize| {
             matches!(bytes[*at], b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')

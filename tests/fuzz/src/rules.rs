@@ -1,4 +1,4 @@
-//! What the rules read: definitions, expressions, documents, and the names of things.
+//! Parsers of the rules: definitions, expressions, documents, and names.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -102,7 +102,7 @@ pub(crate) fn payload(bytes: &[u8]) {
     }
 }
 
-/// What is read by its text form: steps, spans, instants, ids.
+/// Parsers of text forms: steps, spans, instants, ids.
 pub(crate) fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     same_again::<RunId>(text, RunId::to_string);
@@ -112,7 +112,7 @@ pub(crate) fn names(bytes: &[u8]) {
     same_again::<Timestamp>(text, |instant| instant.0.to_string());
 }
 
-/// What is read, printed and read again is the same.
+/// Checks that a value that is read, printed and read again is the same.
 fn same_again<T: FromStr<Err: Display> + PartialEq + Debug>(text: &str, print: fn(&T) -> String) {
     let Ok(value) = text.parse::<T>() else { return };
     let printed = print(&value);

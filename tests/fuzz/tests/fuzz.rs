@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use backstitch_fuzz::mutate::Chance;
 use backstitch_fuzz::{TARGETS, Target, target};
 
-/// How many mutations a short run tries of each target.
+/// Number of mutations of each target in a short run.
 const CASES: usize = 2_000;
 
 fn number(name: &str, default: usize) -> usize {
@@ -65,7 +65,7 @@ fn fuzz(name: &str) {
     }
 }
 
-/// What grows when it is repeated: nesting, lists, escapes.
+/// Texts that grow by repetition: nesting, lists, escapes.
 const GROWING: [&str; 22] = [
     "[",
     "{\"a\":",
@@ -100,7 +100,7 @@ fn took(target: Target, input: &[u8]) -> Duration {
 
 /// Four times the text may take four times as long, and a good deal more for chance: three times that.
 const FACTOR: u32 = 12;
-/// What takes no longer is fast enough, however it grows.
+/// Time that is fast enough for any growth.
 const FAST: Duration = Duration::from_millis(200);
 
 #[test]

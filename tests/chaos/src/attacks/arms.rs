@@ -1,4 +1,4 @@
-//! What an attack has at hand: the secrets of its namespace, connections of its own, and a count of the answers.
+//! Means of an attack: the secrets of its namespace, connections of its own, and a count of the responses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::scene::Secrets;
 use super::wire::{self, Answer, Wire, request};
 
-/// What the process that attacks is told.
+/// Orders of the attacking process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     /// The attacks, which go on at once.
@@ -32,12 +32,12 @@ pub(super) struct Orders {
     pub(super) seed: u64,
 }
 
-/// How often the attacker was answered how: a status with the code of the problem.
+/// Number of responses to the attacker: by status with the code of the problem.
 pub(super) type Tally = BTreeMap<String, u64>;
 
-/// What an attack has at hand.
+/// Means of an attack.
 pub(super) struct Arms {
-    /// What the process was told.
+    /// Orders of the process.
     pub(super) orders: Arc<Orders>,
     tally: Arc<Mutex<Tally>>,
     /// Held until the attack is prepared.
@@ -75,13 +75,13 @@ impl Arms {
         drop(self.begun.clone().wait_for(Option::is_some).await);
     }
 
-    /// Whether it goes on.
+    /// Returns whether it goes on.
     #[must_use]
     pub(super) fn goes_on(&self) -> bool {
         !self.left().is_zero()
     }
 
-    /// How long it goes on.
+    /// Returns the time left.
     #[must_use]
     pub(super) fn left(&self) -> Duration {
         let span = Duration::from_secs(self.orders.seconds);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::arms::Arms;
 use super::wire::request;
 
-/// How many connections are held in one attack; the process that attacks and the server have as many file handles.
+/// Number of connections that one attack holds; the attacking process and the server have as many file handles.
 const MANY: usize = 9_000;
 
 /// Connections on which nothing comes.

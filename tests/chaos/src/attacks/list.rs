@@ -12,7 +12,7 @@ type Doing = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 pub(super) struct Attack {
     /// Its name.
     pub(super) name: &'static str,
-    /// What is done, in a few words.
+    /// Description in a few words.
     pub(super) what: &'static str,
     /// Does it.
     pub(super) run: fn(Arc<Arms>) -> Doing,

@@ -52,13 +52,13 @@ const SHORT: [&str; 8] = [
 const SERVED_WITHIN_MS: u64 = 10_000;
 /// The name of all attacks together.
 const AT_ONCE: &str = "at-once";
-/// How long the victim warms up, and how long it is measured without an attack.
+/// Time of the victim's warm-up, and of its measurement without an attack.
 const WARM_UP: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(4);
-/// How long after an attack all must be as before, and for how long that is measured.
+/// Time after an attack until all must be as before, and of the measurement then.
 const REST: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_secs(2);
-/// How much slower the victim may be served.
+/// Factor by which the victim may be slower.
 const FACTOR: u64 = 3;
 /// The longest preparation of an attack.
 const PREPARED_WITHIN: Duration = Duration::from_secs(120);
@@ -80,7 +80,7 @@ pub struct Choice {
     pub memory: u64,
 }
 
-/// What was seen of an attack.
+/// Measurements of an attack.
 struct Measured {
     calm: Seen,
     during: Seen,

@@ -33,7 +33,7 @@ pub(super) struct Secrets {
     pub(super) viewer: String,
 }
 
-/// What is set up once.
+/// The parts that are set up once.
 pub(super) struct Scene {
     /// The secrets of the attacker.
     pub(super) attacker: Secrets,
@@ -94,7 +94,7 @@ fn engine(ground: &Ground, name: &str, url: &str) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
-/// Where a server listens.
+/// Returns the address of a server.
 ///
 /// # Errors
 /// Never: it was told so.

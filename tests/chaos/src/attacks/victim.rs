@@ -15,14 +15,14 @@ use uuid::Uuid;
 use super::scene::Secrets;
 use super::wire::{Wire, request};
 
-/// How often a cycle begins.
+/// Interval of cycles.
 const EVERY: Duration = Duration::from_millis(25);
 /// The most cycles under way; beyond them none begins, which the counts show.
 const AT_ONCE: usize = 400;
 /// The workflow of the victim.
 const WORKFLOW: &str = "steady";
 
-/// What is timed.
+/// The timed requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A run is started.
@@ -43,11 +43,11 @@ impl Kind {
         [Kind::Start, Kind::Claim, Kind::Report, Kind::List, Kind::Health];
 }
 
-/// How the server answered over some time.
+/// Responses of the server over some time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     times: BTreeMap<Kind, Vec<Duration>>,
-    /// How often a request was answered with what no attack on another may cause, or with nothing.
+    /// Number of responses that no attack on another may cause, or of requests without one.
     pub(super) wrong: BTreeMap<String, u64>,
 }
 

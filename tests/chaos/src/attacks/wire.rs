@@ -91,7 +91,7 @@ impl Wire {
     }
 }
 
-/// What the head of an answer says.
+/// The head of a response.
 struct Head {
     status: u16,
     length: Option<usize>,

@@ -14,7 +14,8 @@ use crate::program::{Body, Program};
 use crate::stage::Ground;
 use crate::worker::Script;
 
-/// How long a node may take to notice that its sessions take no writes, and to be ready again once they do.
+/// Time that a node may take to notice that its sessions accept no writes, and to be ready again once they
+/// do.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A task, a sleep, and a task that fails once.

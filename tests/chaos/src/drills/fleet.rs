@@ -16,13 +16,13 @@ use crate::schedules::{self, Schedules};
 use crate::stage::Ground;
 use crate::worker::{Hands, Script};
 
-/// How late timers may be while nothing is wrong, in milliseconds.
+/// Lateness of timers without faults, in milliseconds.
 const LATE: i64 = 1_000;
-/// How long schedules are edited.
+/// Time for which schedules are edited.
 const EDITED_FOR: Duration = Duration::from_secs(9);
-/// How often the only engine crashes.
+/// Number of crashes of the only engine.
 const CRASHES: u32 = 5;
-/// How long this machine may stand still for its clocks to be of any use, in milliseconds.
+/// Longest stall of this machine with which its clocks are usable, in milliseconds.
 const STILL: u128 = 300;
 
 fn nap(ms: u64) -> Program {
@@ -174,7 +174,7 @@ async fn watch_to_the_end(scene: &mut Scene<'_>, watched: &mut Schedules) -> any
     Ok(())
 }
 
-/// Where the library is that lies about clocks.
+/// Returns the path of the library that falsifies clocks.
 pub(super) fn faketime() -> Option<PathBuf> {
     let dirs = [
         "/usr/lib/x86_64-linux-gnu/faketime",
@@ -184,7 +184,8 @@ pub(super) fn faketime() -> Option<PathBuf> {
     dirs.iter().map(|dir| Path::new(dir).join("libfaketimeMT.so.1")).find(|path| path.exists())
 }
 
-/// What makes the clock of a process lie; its monotonic clock is right, as it is on a real machine.
+/// Returns the environment that falsifies the clock of a process; its monotonic clock is right, as
+/// on a real machine.
 pub(super) fn lie(library: &Path, lie: (&str, &str)) -> Vec<(String, String)> {
     let library = library.display().to_string();
     [

@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::stage::Ground;
 pub use scene::Came;
 
-/// How many drills go on at once; each waits most of the time.
+/// Number of concurrent drills; each waits most of the time.
 const AT_ONCE: usize = 6;
 
 /// A drill, by what it is after.

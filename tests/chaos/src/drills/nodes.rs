@@ -17,10 +17,10 @@ use crate::proxy::Way;
 use crate::stage::Ground;
 use crate::worker::Script;
 
-/// How many runs are fought over.
+/// Number of contested runs.
 const RUNS: usize = 16;
 
-/// How long anything may take that is asked for until it is known.
+/// Time until a request has a known result.
 const WAIT: Duration = Duration::from_secs(15);
 
 /// Two engines take the last reports of fan-outs at the same moment, and the last report of a run together with a

@@ -1,4 +1,4 @@
-//! What a drill stands on: a few engines on a database of their own, and the way to its end.
+//! The base of a drill: a few engines on a database of their own, and the way to its end.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::stage::{Engine, Ground};
 use crate::timeline::Timeline;
 use crate::worker::Hands;
 
-/// How long the runs of a drill may take to end once workers work.
+/// Time that the runs of a drill may take to end once workers work.
 const DRAIN_WITHIN: Duration = Duration::from_secs(12);
 
 /// A few engines on a database of their own.
@@ -30,31 +30,31 @@ pub(super) struct Scene<'a> {
     pub(super) engines: Vec<Engine>,
     /// Between each and PostgreSQL.
     pub(super) proxies: Vec<Proxy>,
-    /// What was done.
+    /// The actions.
     pub(super) timeline: Timeline,
     /// A client of all engines.
     pub(super) api: Api,
     programs: Vec<Program>,
     /// Runs on which somebody acted.
     pub(super) interfered: HashSet<Uuid>,
-    /// What the drill itself found.
+    /// Findings of the drill itself.
     pub(super) violations: Vec<Violation>,
-    /// What was counted.
+    /// Counts.
     pub(super) counts: Vec<(String, f64)>,
 }
 
-/// What came of a drill.
+/// Result of a drill.
 #[derive(Default)]
 pub struct Came {
-    /// What must never be.
+    /// Violations.
     pub violations: Vec<Violation>,
-    /// What is known.
+    /// The evidence.
     pub evidence: Evidence,
-    /// What was counted.
+    /// Counts.
     pub counts: Vec<(String, f64)>,
-    /// What else there is to say of it.
+    /// Further lines of the report.
     pub lines: Vec<String>,
-    /// What of it could not be done here, and why.
+    /// Parts that could not be done here, with the reason.
     pub skipped: Option<String>,
 }
 
@@ -216,7 +216,7 @@ pub(super) async fn status(api: &Api, method: Method, path: &str, body: Option<&
     }
 }
 
-/// What steps of drills give.
+/// Returns the output of steps of drills.
 #[must_use]
 pub(super) fn output() -> Value {
     json!({ "v": 1 })

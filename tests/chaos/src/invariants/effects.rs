@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::evidence::{Evidence, Story, Violation};
 use crate::ledger::{Came, Line, Op};
 
-/// How the effect of a step stands in the ledger.
+/// State of the effect of a step in the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Standing {
     applied: u32,
@@ -40,7 +40,8 @@ fn told(story: &Story) -> (BTreeSet<&str>, BTreeSet<&str>) {
     (of("succeeded"), of("undone"))
 }
 
-/// Whether a step has effects at the ledger: its program is known, it was handed to a worker and does not only read.
+/// Returns whether a step has effects at the ledger: its program is known, it was handed to a worker and does not
+/// only read.
 fn has_effects(story: &Story, step: &str) -> bool {
     let Some(program) = &story.program else { return false };
     let leased = |entry: &crate::evidence::Entry| entry.name == "leased" && entry.step() == step;

@@ -6,7 +6,7 @@ use crate::client::Asked;
 use crate::evidence::{Evidence, Story, Violation};
 use crate::ledger::{Came, Line};
 
-/// What of a run's lines in the ledger was done: when it first and last had an effect, by the ledger's count.
+/// Returns the first and the last effect of a run in the ledger, by the ledger's count.
 fn effects(story: &Story) -> Option<(&Line, &Line)> {
     let done = || story.ledger.iter().filter(|line| line.came == Came::Done);
     let first = done().min_by_key(|line| line.n)?;

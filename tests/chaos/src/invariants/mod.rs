@@ -1,4 +1,4 @@
-//! What must always be true, each a function of the evidence alone. None knows the engine's rules or its tables.
+//! Invariants, each a function of the evidence alone. None knows the engine's rules or its tables.
 
 mod acks;
 mod effects;

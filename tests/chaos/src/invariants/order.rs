@@ -11,7 +11,7 @@ fn step_of(path: &str) -> &str {
     path.split_once('/').map_or(path, |(step, _)| step)
 }
 
-/// When a step began, as a place in the history.
+/// Returns the place in the history at which a step began.
 fn began(story: &Story, id: &str) -> Option<usize> {
     let begins = ["offered", "opened", "signal_awaited", "sleep_began", "child_asked"];
     story.history.iter().position(|entry| {
@@ -21,7 +21,7 @@ fn began(story: &Story, id: &str) -> Option<usize> {
     })
 }
 
-/// When a step was over, forward.
+/// Returns the place in the history at which a step was over, forward.
 fn settled(story: &Story, id: &str) -> Option<usize> {
     let ends = ["succeeded", "joined", "gave_up", "skipped", "skipped_by_hand"];
     story.history.iter().position(|entry| ends.contains(&entry.name.as_str()) && entry.step() == id)

@@ -35,7 +35,7 @@ pub(super) fn timers(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// How late each sleep ended that ended by itself, in milliseconds by the engine's clock.
+/// Returns the lateness of each sleep that ended by itself, in milliseconds by the engine's clock.
 #[must_use]
 pub fn lateness(evidence: &Evidence) -> Vec<i64> {
     due(evidence).map(|(at, ended)| ended - at).collect()
@@ -52,7 +52,7 @@ pub fn calm_lateness(evidence: &Evidence) -> Vec<i64> {
     due(evidence).filter(|(at, _)| calm(*at)).map(|(at, ended)| ended - at).collect()
 }
 
-/// When each sleep was due, and when it ended.
+/// Returns the due time of each sleep, and the time of its end.
 fn due(evidence: &Evidence) -> impl Iterator<Item = (i64, i64)> {
     evidence.stories.iter().flat_map(|story| {
         story.history.iter().filter(|entry| entry.name == "sleep_began").filter_map(|began| {
