@@ -182,7 +182,7 @@ fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
     Ok(Caller { name, namespace, role: Role::Admin, digest: None, scope: None, until: None })
 }
 
-/// The answer to a secret that is not, or no longer, that of a credential.
+/// Returns the answer to a secret that is not, or no longer, that of a credential.
 pub(crate) fn unknown_credential() -> Rejection {
     let detail = "No credential has this secret, or it was revoked, or its time is over.";
     Rejection::new(StatusCode::UNAUTHORIZED, "credential_unknown", detail).with_header(
@@ -196,7 +196,7 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
-/// The value of a header. Two values are refused: it would not be clear which of them others saw.
+/// Returns the value of a header. Two values are refused: it would not be clear which of them others saw.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rejection> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };

@@ -56,7 +56,7 @@ impl HttpBody for Roomy {
     }
 }
 
-/// The size of an answer, if it is so large that it needs room.
+/// Returns the size of an answer, if it is so large that it needs room.
 pub(crate) fn needs_room(response: &Response) -> Option<usize> {
     let size = response.body().size_hint().exact().filter(|size| *size > SMALL)?;
     usize::try_from(size).ok()

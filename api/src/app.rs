@@ -175,7 +175,7 @@ impl App {
         }
     }
 
-    /// A place among the requests that wait.
+    /// Returns a place among the requests that wait.
     ///
     /// # Errors
     /// 429 when as many requests of the namespace wait as its quota says; 503 when it has its share of places, or all are taken.
@@ -192,7 +192,7 @@ impl App {
         })
     }
 
-    /// A place among the streams of events of a credential.
+    /// Returns a place among the streams of events of a credential.
     ///
     /// # Errors
     /// 429 when it has as many as it may; 503 when all are taken.
@@ -370,7 +370,7 @@ impl App {
         self.bodies.take(namespace, size).ok_or_else(Rejection::busy)
     }
 
-    /// An answer to `namespace`, which has room until it is written if it is large.
+    /// Returns an answer to `namespace`, which has room until it is written if it is large.
     ///
     /// # Errors
     /// 503 when the namespace has its share of the room, or all is taken.
@@ -384,7 +384,7 @@ impl App {
         Ok(answers::hold(response, room))
     }
 
-    /// A piece of a stream for `namespace`, which has room until it is written if it is large.
+    /// Returns a piece of a stream for `namespace`, which has room until it is written if it is large.
     ///
     /// # Errors
     /// The piece, when there is no room now.
@@ -402,8 +402,8 @@ impl App {
         }
     }
 
-    /// The caller as a worker. Where there are credentials, a report needs the token of its lease, unless the server
-    /// still takes those of older workers.
+    /// Returns the caller as a worker. Where there are credentials, a report needs the token of its lease, unless the
+    /// server still takes those of older workers.
     pub(crate) fn worker<'a>(&self, caller: &'a Caller) -> Worker<'a> {
         let keyed = caller.digest.is_some();
         Worker {

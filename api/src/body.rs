@@ -87,7 +87,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     }
 }
 
-/// The answer `value`, printed straight to bytes.
+/// Returns the answer `value`, printed straight to bytes.
 ///
 /// # Errors
 /// When the value has no JSON form, which is a defect.
@@ -95,7 +95,7 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     json_of(status, value, 256)
 }
 
-/// The same for a value whose text has about `size` bytes: room for them is reserved in advance.
+/// Returns the same for a value whose text has about `size` bytes: room for them is reserved in advance.
 pub(crate) fn json_of<T: Serialize>(status: StatusCode, value: &T, size: usize) -> Answer {
     let mut body = Vec::with_capacity(size);
     serde_json::to_writer(&mut body, value).map_err(|error| Rejection::bug(error.to_string()))?;
@@ -105,7 +105,7 @@ pub(crate) fn json_of<T: Serialize>(status: StatusCode, value: &T, size: usize) 
     Ok(response)
 }
 
-/// The same, with the address of what was made.
+/// Returns the same, with the address of what was made.
 pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Rejection> {
     let mut response = answer?;
     let location = header::HeaderValue::from_str(location)
@@ -114,7 +114,7 @@ pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Reject
     Ok(response)
 }
 
-/// The largest body that the route of a request takes, in bytes.
+/// Returns the largest body that the route of a request takes, in bytes.
 fn limit_of(request: &Request, limits: &Limits) -> usize {
     let path = request.extensions().get::<MatchedPath>();
     match path {
@@ -123,7 +123,7 @@ fn limit_of(request: &Request, limits: &Limits) -> usize {
     }
 }
 
-/// The whole body of a request that says that it is JSON, up to the limit of its route.
+/// Returns the whole body of a request that says that it is JSON, up to the limit of its route.
 ///
 /// # Errors
 /// 415 when it does not say so, 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are
@@ -165,7 +165,7 @@ fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Reject
     Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
 }
 
-/// The content type without its parameters.
+/// Returns the content type without its parameters.
 pub(crate) fn essence(headers: &HeaderMap) -> &str {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.unwrap_or_default().split(';').next().unwrap_or_default().trim()
@@ -233,7 +233,7 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Reje
     Rejection::invalid(status, code, violations.collect())
 }
 
-/// The status and the code of an answer, and that of the mistake itself.
+/// Returns the status and the code of an answer, and that of the mistake itself.
 fn answer_to(rule: Rule) -> (StatusCode, &'static str, &'static str) {
     match rule {
         Rule::Unknown => (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field"),
@@ -273,7 +273,7 @@ fn place<T: DeserializeOwned>(bytes: &[u8]) -> String {
     }
 }
 
-/// The path as a JSON Pointer (RFC 6901).
+/// Returns the path as a JSON Pointer (RFC 6901).
 fn pointer<'a>(path: impl Iterator<Item = &'a Segment>) -> String {
     let mut pointer = String::new();
     for segment in path {

@@ -24,7 +24,7 @@ pub fn bounds() -> Vec<Section> {
     all
 }
 
-/// The tables of the page, as Markdown.
+/// Returns the tables of the page, as Markdown.
 #[must_use]
 pub fn page() -> String {
     let mut text = String::new();

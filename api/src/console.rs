@@ -26,7 +26,7 @@ use crate::turns::{self, Line};
 /// Time that a browser keeps the cookie, in seconds; the server itself decides when a session is over.
 const COOKIE_SECONDS: u32 = 12 * 3_600;
 
-/// The pages, which ask the routes `api`.
+/// Returns the pages, which ask the routes `api`.
 pub(crate) fn router(api: Router, app: Arc<App>) -> Router {
     let open = app.access == Access::Open;
     let doors = Router::new()

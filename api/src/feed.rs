@@ -45,7 +45,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The form that a request accepts; `None` for a page.
+    /// Returns the form that a request accepts; `None` for a page.
     pub(crate) fn wanted(headers: &HeaderMap) -> Option<Form> {
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|one| one.to_str().ok());
         let mut kinds = accepted.flat_map(|one| one.split(','));
@@ -135,7 +135,7 @@ pub(crate) async fn answer(app: Arc<App>, caller: Caller, form: Form, ask: Event
 }
 
 impl Feed {
-    /// The next piece of the stream; `None` at its end.
+    /// Returns the next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
         let (app, caller) = (Arc::clone(&self.app), self.caller.clone());
         let until = self.until;

@@ -65,7 +65,7 @@ struct RouteEntry {
 }
 
 impl RouteTable {
-    /// The table of these `(method, path)` pairs.
+    /// Returns the table of these `(method, path)` pairs.
     pub(crate) fn new(routes: impl IntoIterator<Item = (Method, String)>) -> RouteTable {
         let mut table = RouteTable::default();
         for (method, path) in routes {
@@ -81,7 +81,7 @@ impl RouteTable {
         table
     }
 
-    /// Each route with its numbers, by path and method; the last is for all that is no route of ours.
+    /// Returns each route with its numbers, by path and method; the last is for all that is no route of ours.
     pub(crate) fn numbers(&self) -> Vec<(&str, &str, &RouteNumbers)> {
         let mut all: Vec<_> = self
             .by_path
@@ -101,7 +101,7 @@ impl RouteTable {
     }
 }
 
-/// The layer.
+/// Returns the layer.
 pub(crate) async fn front(
     State(app): State<Arc<App>>,
     mut request: Request,

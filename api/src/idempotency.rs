@@ -113,7 +113,7 @@ async fn execute_once(app: Arc<App>, request: Request, next: Next) -> Answer {
     }
 }
 
-/// The key, without the quotes that may be around it.
+/// Returns the key, without the quotes that may be around it.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<String, Rejection> {
     let refuse = || {
         let detail = format!(
@@ -165,7 +165,7 @@ async fn remember(app: &App, reservation: &Reservation, response: Response) -> A
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// The same answer again; of one too large to be kept, that it was given; of one that is erased, that it is.
+/// Returns the same answer again; of one too large to be kept, that it was given; of one that is erased, that it is.
 fn replay(answer: KeptAnswer) -> Answer {
     let KeptAnswer { status, content_type, location, body, erased } = answer;
     if erased {

@@ -26,7 +26,7 @@ const MOST: usize = 10_000;
 pub(crate) struct Peer(pub(crate) IpAddr);
 
 impl Peer {
-    /// The address under which it is counted: of IPv6 the network that one host has to itself.
+    /// Returns the address under which it is counted: of IPv6 the network that one host has to itself.
     pub(crate) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {

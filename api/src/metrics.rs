@@ -58,7 +58,7 @@ impl RouteNumbers {
     }
 }
 
-/// All numbers as Prometheus reads them. Routes that were never asked for are left out.
+/// Returns all numbers as Prometheus reads them. Routes that were never asked for are left out.
 pub(crate) fn print(
     engine: &Metrics,
     server: &Metrics,

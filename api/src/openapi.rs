@@ -19,7 +19,7 @@ use crate::titles::title;
 /// The name of the security scheme.
 const SCHEME: &str = "credential";
 
-/// The OpenAPI document of the API, as served at `/openapi.json`.
+/// Returns the OpenAPI document of the API, as served at `/openapi.json`.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut document = routes::collect().into_openapi();
@@ -48,7 +48,7 @@ pub fn document() -> OpenApi {
     document
 }
 
-/// The routes of the document, each with its rule.
+/// Returns the routes of the document, each with its rule.
 pub(crate) fn route_table(document: &OpenApi) -> RouteTable {
     let mut document = document.clone();
     RouteTable::new(document.paths.paths.iter_mut().flat_map(|(path, item)| {

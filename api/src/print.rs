@@ -38,7 +38,7 @@ pub(crate) fn note(text: impl Display) {
     let _ = write(&mut std::io::stderr().lock(), format_args!("{text}\n"));
 }
 
-/// A number of things, in words: `1 item`, `3 items`.
+/// Returns a number of things, in words: `1 item`, `3 items`.
 pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })

@@ -87,7 +87,7 @@ impl Rejection {
             .with_header(header::RETRY_AFTER, "1")
     }
 
-    /// A defect of ours.
+    /// Returns a defect of ours.
     pub(crate) fn bug(what: impl Into<String>) -> Rejection {
         let detail = "A defect stopped this request. The log tells more under this request's id.";
         Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", detail).with_log(what)
@@ -131,7 +131,7 @@ impl Rejection {
         self
     }
 
-    /// The status and what is said of it, for a page.
+    /// Returns the status and what is said of it, for a page.
     pub(crate) fn for_page(&self) -> (StatusCode, &str) {
         (self.0.status, &self.0.detail)
     }
@@ -254,13 +254,13 @@ pub(crate) async fn dress(uri: Uri, response: Response) -> Response {
     }
 }
 
-/// The routes that are not ours.
+/// Returns the routes that are not ours.
 pub(crate) async fn unknown_route(uri: Uri) -> Rejection {
     let detail = format!("There is nothing at {}. GET /openapi.json lists all routes.", uri.path());
     Rejection::new(StatusCode::NOT_FOUND, "unknown_route", detail)
 }
 
-/// The methods that a route does not have.
+/// Returns the methods that a route does not have.
 pub(crate) async fn method_not_allowed(method: Method) -> Rejection {
     let detail = format!("This route does not take {method}; the Allow header says what it takes.");
     Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)

@@ -115,7 +115,7 @@ impl Pairs {
         self.violations.push(Violation::new(format!("?{name}"), "invalid_query", message));
     }
 
-    /// All values of the parameter `name`.
+    /// Returns all values of the parameter `name`.
     pub(crate) fn all(&mut self, name: &str) -> Vec<String> {
         let (taken, left) =
             std::mem::take(&mut self.left).into_iter().partition(|(n, _)| n == name);
@@ -136,7 +136,7 @@ impl Pairs {
         values.pop()
     }
 
-    /// The parameter `name` by its text form.
+    /// Returns the parameter `name` by its text form.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         match self.text(name)?.parse() {
             Ok(value) => Some(value),
@@ -147,7 +147,7 @@ impl Pairs {
         }
     }
 
-    /// The parameter `name` as one of the words of `T`.
+    /// Returns the parameter `name` as one of the words of `T`.
     pub(crate) fn word<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let text = self.text(name)?;
         let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
@@ -161,7 +161,7 @@ impl Pairs {
         }
     }
 
-    /// The parameter `name`, which must be one of `words`.
+    /// Returns the parameter `name`, which must be one of `words`.
     pub(crate) fn one_of(&mut self, name: &str, words: &[&str]) -> Option<String> {
         let text = self.text(name)?;
         if words.contains(&text.as_str()) {
@@ -190,7 +190,7 @@ impl Pairs {
     }
 }
 
-/// The schema of a parameter that must be one of `words`, and says `what` is asked for.
+/// Returns the schema of a parameter that must be one of `words`, and says `what` is asked for.
 pub(crate) fn words(what: &str, words: &'static [&'static str]) -> Object {
     let object = ObjectBuilder::new().schema_type(Type::String).description(Some(what));
     object.enum_values(Some(words.iter().copied())).build()

@@ -136,7 +136,7 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
-    /// The lane of a route.
+    /// Returns the lane of a route.
     pub(crate) fn of(method: &Method, path: &str, right: Option<Right>) -> Lane {
         let stops = ["/kill", "/cancel", "/pause", "/stop"].iter().any(|end| path.ends_with(end));
         match right {

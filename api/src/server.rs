@@ -236,7 +236,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// The stream behind TLS; `None` when the client did not come so far in time, or the server is closing.
+    /// Returns the stream behind TLS; `None` when the client did not come so far in time, or the server is closing.
     async fn shake_hands<S>(&self, tls: &Tls, stream: S) -> Option<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -38,18 +38,18 @@ pub(crate) enum NoShare {
 }
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    /// A whole of `total`, all of it free.
+    /// Returns a whole of `total`, all of it free.
     pub(crate) fn new(total: usize) -> Arc<Shares<K>> {
         Arc::new(Shares { total, held: Mutex::new(Held { sum: 0, by_holder: HashMap::new() }) })
     }
 
-    /// A share of `size` for `holder`; `None` when the holder would have more than stays free. The first share of a
-    /// holder is given whenever it fits.
+    /// Returns a share of `size` for `holder`; `None` when the holder would have more than stays free. The first share
+    /// of a holder is given whenever it fits.
     pub(crate) fn take(self: &Arc<Self>, holder: &K, size: usize) -> Option<Share<K>> {
         self.take_within(holder, size, usize::MAX).ok()
     }
 
-    /// The same for a holder that may have at most `most`.
+    /// Returns the same for a holder that may have at most `most`.
     ///
     /// # Errors
     /// Why there is none.

@@ -131,13 +131,13 @@ impl Account {
 }
 
 impl Place {
-    /// The place of a command that was admitted, before the shard that has `depth`.
+    /// Returns the place of a command that was admitted, before the shard that has `depth`.
     pub(crate) fn admitted(depth: &Arc<AtomicUsize>, payer: &Arc<Account>) -> Place {
         depth.fetch_add(1, Ordering::Relaxed);
         Place { depth: Arc::clone(depth), payer: Arc::clone(payer), asked: true }
     }
 
-    /// The place of a command of the engine itself.
+    /// Returns the place of a command of the engine itself.
     pub(crate) fn own(depth: &Arc<AtomicUsize>, payer: Arc<Account>) -> Place {
         depth.fetch_add(1, Ordering::Relaxed);
         payer.enter(false, 1);

@@ -203,7 +203,7 @@ registry! {
 }
 
 impl BackgroundTask {
-    /// The name under which it is counted.
+    /// Returns the name under which it is counted.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.entry().name

@@ -30,13 +30,13 @@ pub struct Bound {
 /// Bounds that belong together, under a title.
 pub type Section = (&'static str, Vec<Bound>);
 
-/// A bound of this value.
+/// Returns a bound of this value.
 #[must_use]
 pub fn bound(of: &'static str, limit: impl Into<String>, beyond: &'static str) -> Bound {
     Bound { of, limit: limit.into(), beyond }
 }
 
-/// A number of bytes as people write it.
+/// Returns a number of bytes as people write it.
 ///
 /// # Panics
 /// Never: every number of bytes fits.
@@ -54,7 +54,7 @@ pub fn bytes(count: impl TryInto<u64>) -> String {
     }
 }
 
-/// A number with commas between the thousands.
+/// Returns a number with commas between the thousands.
 #[must_use]
 pub fn number(count: impl TryInto<u64>) -> String {
     let digits = count.try_into().unwrap_or(u64::MAX).to_string();
@@ -68,7 +68,7 @@ pub fn number(count: impl TryInto<u64>) -> String {
     text
 }
 
-/// A span as people write it.
+/// Returns a span as people write it.
 #[must_use]
 pub fn span(span: Duration) -> String {
     Span::from(span).to_string()

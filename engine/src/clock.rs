@@ -92,7 +92,7 @@ pub(crate) fn unlike_shown(
     (is_ahead && machine.0 >= last.0.saturating_sub(TOLERANCE)).then_some(machine)
 }
 
-/// The machine's clock.
+/// Returns the machine's clock.
 pub(crate) fn of_machine() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Time(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
@@ -118,7 +118,7 @@ pub(crate) enum Set {
 }
 
 impl Clock {
-    /// A clock that is to be set before it is read.
+    /// Returns a clock that is to be set before it is read.
     pub(crate) fn new(doubt_for: Duration) -> Clock {
         Clock {
             origin: Instant::now(),
@@ -219,7 +219,7 @@ impl Clock {
         self.belief().doubt.map(|doubt| (doubt.ahead, doubt.since.elapsed()))
     }
 
-    /// The last step ahead.
+    /// Returns the last step ahead.
     pub(crate) fn stepped(&self) -> Option<Step> {
         self.belief().step
     }
@@ -252,15 +252,15 @@ impl Clock {
         Time(at.0.saturating_add(apart))
     }
 
-    /// The instant on this process's own clock at which the database's clock shows `at`.
+    /// Returns the instant on this process's own clock at which the database's clock shows `at`.
     pub(crate) fn instant(&self, at: Time) -> Instant {
         let millis = at.0 - self.offset.load(Ordering::Relaxed);
         let millis = u64::try_from(millis).unwrap_or_default().min(1_000 * 86_400 * 365);
         self.origin + std::time::Duration::from_millis(millis)
     }
 
-    /// The id of a run that starts now. The ids of one node only rise, also within a millisecond: lists show runs in the
-    /// order of their starts, and indexes grow at their ends.
+    /// Returns the id of a run that starts now. The ids of one node only rise, also within a millisecond: lists show
+    /// runs in the order of their starts, and indexes grow at their ends.
     pub(crate) fn new_run(&self) -> RunId {
         let millis = u64::try_from(self.now().0).unwrap_or_default();
         let nanos = u32::try_from(millis % 1_000).unwrap_or_default() * 1_000_000;

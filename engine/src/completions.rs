@@ -158,7 +158,7 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// The instant `span` before now.
+/// Returns the instant `span` before now.
 fn ago(node: &Node, span: Duration) -> Time {
     Time(node.clock.now().0.saturating_sub_unsigned(Span::from(span).0))
 }

@@ -221,7 +221,7 @@ mod armed {
 #[cfg(feature = "crash-points")]
 pub use armed::pass;
 
-/// All points, by name.
+/// Returns all points, by name.
 #[cfg(any(test, feature = "crash-points"))]
 #[must_use]
 pub fn points() -> Vec<String> {

@@ -120,7 +120,7 @@ impl Cache {
         Ok(good.then_some(found))
     }
 
-    /// The credentials that were used since this was asked last.
+    /// Returns the credentials that were used since this was asked last.
     fn take_used(&self) -> Vec<(String, String)> {
         self.lock().used.drain().collect()
     }

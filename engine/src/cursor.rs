@@ -14,12 +14,12 @@ use crate::Error;
 pub(crate) struct Cursor;
 
 impl Cursor {
-    /// A place in a list of the kind `kind`.
+    /// Returns a place in a list of the kind `kind`.
     pub(crate) fn of(kind: char, place: &str) -> String {
         seal(kind, place)
     }
 
-    /// The place of such a cursor, as `read` reads it.
+    /// Returns the place of such a cursor, as `read` reads it.
     pub(crate) fn place<T>(
         kind: char,
         text: &str,
@@ -62,7 +62,7 @@ impl Cursor {
         open('s', text).ok_or_else(invalid)
     }
 
-    /// A line of a schedule's history, or of what people did to it.
+    /// Returns a line of a schedule's history, or of what people did to it.
     pub(crate) fn of_start(id: i64) -> String {
         seal('t', &id.to_string())
     }
@@ -79,7 +79,7 @@ impl Cursor {
         open('q', text).ok_or_else(invalid)
     }
 
-    /// A place in a history: the record, and the number of its events that were returned.
+    /// Returns a place in a history: the record, and the number of its events that were returned.
     pub(crate) fn of_event(seq: i32, told: usize) -> String {
         seal('h', &format!("{seq} {told}"))
     }
@@ -102,7 +102,7 @@ impl Cursor {
         Ok((worker.to_owned(), parsed.0, parsed.1))
     }
 
-    /// A place among the runs that have not ended: state and run.
+    /// Returns a place among the runs that have not ended: state and run.
     pub(crate) fn of_active(state: &str, run: Uuid) -> String {
         seal('a', &format!("{state} {run}"))
     }

@@ -106,7 +106,7 @@ pub(crate) fn versions_beyond(definition: &Definition) -> Vec<Violation> {
         .collect()
 }
 
-/// A version in its stored form; 0, which no version has, for one that cannot be stored.
+/// Returns a version in its stored form; 0, which no version has, for one that cannot be stored.
 pub(crate) fn stored(version: u32) -> i32 {
     i32::try_from(version).unwrap_or(0)
 }
@@ -181,7 +181,7 @@ impl Definitions {
         Ok((if created { Registered::Created } else { Registered::Unchanged }, rehearsed))
     }
 
-    /// The definition to start a run with.
+    /// Returns the definition to start a run with.
     pub(crate) async fn resolve(
         &self,
         database: &Database,
@@ -210,7 +210,7 @@ impl Definitions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The definition with this hash, which a journal names.
+    /// Returns the definition with this hash, which a journal names.
     pub(crate) async fn by_hash(
         &self,
         connection: &mut PgConnection,

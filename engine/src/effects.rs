@@ -35,7 +35,7 @@ impl Engine {
         }))
     }
 
-    /// The open effects by system.
+    /// Returns the open effects by system.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be reached.

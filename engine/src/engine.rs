@@ -344,7 +344,7 @@ impl Engine {
         reads::runs(self.node(), namespace, &filter).await
     }
 
-    /// The history of a run in order; `after` is the cursor of the page before.
+    /// Returns the history of a run in order; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
@@ -385,7 +385,7 @@ impl Engine {
         reads::step(self.node(), namespace, id, step).await
     }
 
-    /// The path of the item of a map step that has this key.
+    /// Returns the path of the item of a map step that has this key.
     ///
     /// # Errors
     /// [`Error::NotFound`].

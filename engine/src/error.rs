@@ -115,7 +115,7 @@ impl Error {
         Error::Invalid { code, violations: vec![violation] }
     }
 
-    /// The kind of error that it is.
+    /// Returns the kind of error that it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -137,7 +137,7 @@ impl Error {
         }
     }
 
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

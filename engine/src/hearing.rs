@@ -30,7 +30,7 @@ pub(crate) struct Hearing {
 }
 
 impl Hearing {
-    /// A node that does not hear yet, and shows every `beat_every` that it lives.
+    /// Returns a node that does not hear yet, and shows every `beat_every` that it lives.
     pub(crate) fn new(beat_every: Duration) -> Hearing {
         let limit = Span::from(beat_every.saturating_mul(MISSED));
         Hearing {

@@ -79,7 +79,7 @@ pub struct KeptAnswer {
 }
 
 impl Reservation {
-    /// The id of the run that start number `index` of this request starts: the same in every repeat.
+    /// Returns the id of the run that start number `index` of this request starts: the same in every repeat.
     #[must_use]
     pub fn run_id(&self, index: usize) -> RunId {
         let mut digest = Sha256::new();

@@ -208,7 +208,7 @@ fn refusal(code: &str, message: String, errors: Vec<Violation>) -> Refused {
     Refused { code: code.to_owned(), message, errors, at: Timestamp(Time(0)) }
 }
 
-/// The request as the API would get it.
+/// Returns the request as the API would get it.
 fn read(asked: &Asked) -> Result<StartRun, Error> {
     let wrong = |pointer: &str, message: String| {
         Error::invalid("invalid_request", Violation::new(pointer, "wrong_type", message))

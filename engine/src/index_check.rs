@@ -270,7 +270,7 @@ fn tell_keyless(node: &Node, found: &Found) {
     }
 }
 
-/// The runs of the next page that are to be compared, and those of them that this node is in charge of.
+/// Returns the runs of the next page that are to be compared, and those of them that this node is in charge of.
 async fn page(
     node: &Node,
     connection: &mut PgConnection,

@@ -89,7 +89,7 @@ impl Leases {
         token
     }
 
-    /// The session that a token was made for; `None` without a token where none is demanded.
+    /// Returns the session that a token was made for; `None` without a token where none is demanded.
     pub(crate) fn session(
         &self,
         run: RunId,
@@ -106,7 +106,7 @@ impl Leases {
     }
 }
 
-/// The session and the code of a token, both of as many bytes as a UUID and written like one without dashes.
+/// Returns the session and the code of a token, both of as many bytes as a UUID and written like one without dashes.
 fn halves(token: &str) -> Option<(Uuid, Uuid)> {
     if token.len() != TOKEN || token.bytes().any(|digit| digit.is_ascii_uppercase()) {
         return None;

@@ -12,7 +12,7 @@ pub(crate) type FastMap<K, V> = HashMap<K, V, RandomState>;
 /// A set with a fast hash.
 pub(crate) type FastSet<K> = HashSet<K, RandomState>;
 
-/// An empty table with room for `size` keys.
+/// Returns an empty table with room for `size` keys.
 pub(crate) fn map_for<K, V>(size: usize) -> FastMap<K, V> {
     FastMap::with_capacity_and_hasher(size, RandomState::default())
 }

@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults against `database_url`.
+    /// Returns the defaults against `database_url`.
     #[must_use]
     pub fn new(database_url: impl Into<String>) -> Options {
         Options {

@@ -83,7 +83,7 @@ impl Pauses {
         }
     }
 
-    /// The workflows of a namespace that are paused, sorted.
+    /// Returns the workflows of a namespace that are paused, sorted.
     pub(crate) fn of(&self, namespace: &str) -> Vec<String> {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
         let ours = paused.keys().filter(|(owner, _)| owner == namespace);

@@ -58,7 +58,7 @@ fn not_so(plan: &CompensationPlan, revision: u32) -> Error {
     }
 }
 
-/// The refusal of an undo that one person may not ask for alone.
+/// Returns the refusal of an undo that one person may not ask for alone.
 pub(crate) fn needs_approval(workflow: &str, undos: u64) -> Error {
     let message = format!(
         "undoing {undos} steps and items of a run of '{workflow}' needs a second person: make a plan \

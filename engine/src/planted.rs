@@ -20,7 +20,7 @@ pub(crate) fn choose() {
     }
 }
 
-/// A run as it was loaded from its journal.
+/// Returns a run as it was loaded from its journal.
 pub(crate) fn loaded(mut run: Run) -> Run {
     if planted!("attempts-reset") {
         run.forget_attempts();

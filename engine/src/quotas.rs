@@ -140,7 +140,7 @@ impl Known {
     }
 }
 
-/// The quotas that hold for a namespace.
+/// Returns the quotas that hold for a namespace.
 pub(crate) fn of(node: &Node, namespace: &str) -> Quotas {
     let ceiling = node.options.ceilings.for_namespace(namespace);
     let set = node.quotas.set();
@@ -238,13 +238,13 @@ async fn count(node: &Node, namespace: &str, counted: Counted, limit: u32) -> Re
 }
 
 impl Engine {
-    /// The quotas that hold for a namespace. Costs no query.
+    /// Returns the quotas that hold for a namespace. Costs no query.
     #[must_use]
     pub fn quotas(&self, namespace: &str) -> Quotas {
         of(self.node(), namespace)
     }
 
-    /// All quotas of a namespace with what is used, but for what only a server knows.
+    /// Returns all quotas of a namespace with what is used, but for what only a server knows.
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -20,7 +20,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// The report that an attempt ended with `outcome`. `limit` is the largest document, in bytes.
+    /// Returns the report that an attempt ended with `outcome`. `limit` is the largest document, in bytes.
     pub(crate) fn of(task: TaskKey, outcome: TaskOutcome, limit: usize) -> Report {
         let mut amended = Vec::new();
         let outcome = match outcome {
@@ -39,7 +39,7 @@ impl Report {
         Report { command: Command::Report { task, outcome }, amended }
     }
 
-    /// The answer to a report that counted.
+    /// Returns the answer to a report that counted.
     pub(crate) fn answer(amended: &[String]) -> TaskAnswer {
         if amended.is_empty() {
             return TaskAnswer { status: DONE, code: None, message: None };
@@ -48,7 +48,7 @@ impl Report {
         TaskAnswer { status: DONE, code: Some("amended".to_owned()), message: Some(message) }
     }
 
-    /// The command, and what was amended.
+    /// Returns the command, and what was amended.
     pub(crate) fn into_parts(self) -> (Command, Vec<String>) {
         (self.command, self.amended)
     }
@@ -76,7 +76,7 @@ fn succeeded(
     TaskOutcome::DoneWithoutOutput { code: code.to_owned(), message: text(&message, MESSAGE).0 }
 }
 
-/// A failure whose words can be kept.
+/// Returns a failure whose words can be kept.
 fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure {
     let Failure { kind, code, message, mut details, mut retry_after } = failure;
     if let Some(wait) = retry_after.as_mut().filter(|wait| **wait > LONGEST_RETRY_AFTER) {
@@ -93,7 +93,7 @@ fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure
     Failure { kind, code, message, details, retry_after }
 }
 
-/// A code and a message that can be kept, with `notes` at the end.
+/// Returns a code and a message that can be kept, with `notes` at the end.
 fn words(
     mut code: String,
     message: &str,
@@ -140,7 +140,7 @@ fn text(text: &str, limit: usize) -> (String, bool) {
     replaced(text, limit, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
-/// A text of at most `limit` bytes with U+FFFD for each character that is `bad`; one that is cut ends in '…'.
+/// Returns a text of at most `limit` bytes with U+FFFD for each character that is `bad`; one that is cut ends in '…'.
 fn replaced(text: &str, limit: usize, bad: impl Fn(char) -> bool) -> (String, bool) {
     if text.len() <= limit && !text.chars().any(&bad) {
         return (text.to_owned(), false);

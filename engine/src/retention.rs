@@ -87,7 +87,7 @@ impl Walk {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The weeks that runs of a namespace keep, the oldest first.
+    /// Returns the weeks that runs of a namespace keep, the oldest first.
     pub(crate) fn held_by(&self, namespace: &str) -> Vec<HeldWeek> {
         let view = |(week, holding): &(Time, Holding)| HeldWeek {
             week: Timestamp(*week),

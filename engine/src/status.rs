@@ -73,7 +73,7 @@ impl Engine {
         view
     }
 
-    /// The open incidents, counted by kind, as [`Engine::status`] knows them.
+    /// Returns the open incidents, counted by kind, as [`Engine::status`] knows them.
     ///
     /// # Errors
     /// [`Error::Store`] when the database cannot be reached.

@@ -247,7 +247,7 @@ struct Asked {
     amended: Vec<String>,
 }
 
-/// The answer to what is said of a task without the token of its lease.
+/// Returns the answer to what is said of a task without the token of its lease.
 fn unproven(why: Unproven) -> TaskAnswer {
     let (code, message) = match why {
         Unproven::Missing => (

@@ -115,7 +115,7 @@ pub enum Role {
 impl Role {
     const ALL: [Role; 5] = [Role::Admin, Role::Operator, Role::Starter, Role::Worker, Role::Viewer];
 
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -78,7 +78,7 @@ impl Engine {
         Ok(warnings)
     }
 
-    /// The same of a workflow version that is registered.
+    /// Returns the same of a workflow version that is registered.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Store`].

@@ -23,7 +23,7 @@ use Limit::{Bytes, Count, Seconds};
 /// A bound: what is bounded, the limit, what happens beyond it.
 pub type Bound = (&'static str, Limit, &'static str);
 
-/// Those of contracts.
+/// Returns those of contracts.
 #[must_use]
 pub fn of_contracts() -> Vec<Bound> {
     const REFUSED: &str = "`not_a_schema`";
@@ -50,7 +50,7 @@ pub fn of_contracts() -> Vec<Bound> {
     ]
 }
 
-/// Those of transforms.
+/// Returns those of transforms.
 #[must_use]
 pub fn of_transforms() -> Vec<Bound> {
     vec![
@@ -62,7 +62,7 @@ pub fn of_transforms() -> Vec<Bound> {
     ]
 }
 
-/// Those of values that are read or brought into their canonical form.
+/// Returns those of values that are read or brought into their canonical form.
 #[must_use]
 pub fn of_values() -> Vec<Bound> {
     vec![
@@ -75,7 +75,7 @@ pub fn of_values() -> Vec<Bound> {
     ]
 }
 
-/// Those of events and filters.
+/// Returns those of events and filters.
 #[must_use]
 pub fn of_events() -> Vec<Bound> {
     const ATTRIBUTE: &str = "`attribute_not_valid`";
@@ -99,7 +99,7 @@ pub fn of_events() -> Vec<Bound> {
     ]
 }
 
-/// Those of sources and their requests.
+/// Returns those of sources and their requests.
 #[must_use]
 pub fn of_sources() -> Vec<Bound> {
     const SOURCE: &str = "`source_not_valid`";

@@ -15,7 +15,7 @@ pub struct Act<'a> {
 }
 
 impl Event {
-    /// The act that this event records, if a person caused it.
+    /// Returns the act that this event records, if a person caused it.
     #[must_use]
     pub fn act(&self) -> Option<Act<'_>> {
         let (verb, step, by) = match self {

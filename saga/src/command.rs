@@ -338,7 +338,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal.
+    /// Returns a refusal.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into() }
     }

@@ -69,7 +69,7 @@ impl Definition {
     /// Largest number of steps of a definition.
     pub const MAX_STEPS: usize = 500;
 
-    /// All JSON Schemas of the definition, each with its place.
+    /// Returns all JSON Schemas of the definition, each with its place.
     #[must_use]
     pub fn schemas(&self) -> Vec<(String, Payload)> {
         let mut found = Vec::new();
@@ -303,7 +303,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The default for compensations: never gives up.
+    /// Returns the default for compensations: never gives up.
     #[must_use]
     pub fn undo() -> Self {
         Retry { max_attempts: None, ..Retry::default() }

@@ -16,7 +16,7 @@ pub struct Eraser {
 }
 
 impl Eraser {
-    /// The part of a record that stays.
+    /// Returns the part of a record that stays.
     pub fn record(&mut self, record: &Record) -> Record {
         Record {
             at: record.at,

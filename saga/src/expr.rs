@@ -60,7 +60,7 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// The path expression `pointer`.
+    /// Returns the path expression `pointer`.
     #[must_use]
     pub fn path(pointer: impl Into<String>) -> Expr {
         Expr::Path(pointer.into())

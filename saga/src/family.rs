@@ -23,8 +23,9 @@ impl Default for Descent {
 }
 
 impl Descent {
-    /// The place of each child of a run at this one, whose definition has `children` steps that are children. Each gets
-    /// an equal share of what is left when all of them are counted, so that no run has to count what others do.
+    /// Returns the place of each child of a run at this one, whose definition has `children` steps that are children.
+    /// Each gets an equal share of what is left when all of them are counted, so that no run has to count what others
+    /// do.
     #[must_use]
     pub fn of_child(self, children: u32) -> Descent {
         let left = self.budget.saturating_sub(children);
@@ -50,7 +51,7 @@ pub enum ParentWord {
 mod tests {
     use super::*;
 
-    /// The number of runs that descend from a run at `descent` if each has `children` children.
+    /// Returns the number of runs that descend from a run at `descent` if each has `children` children.
     fn descendants(descent: Descent, children: u32) -> u64 {
         if descent.depth == DEEPEST_DESCENDANT {
             return 0;

@@ -14,8 +14,8 @@ const SPACE: Uuid = Uuid::from_u128(0x5d0f_2f0b_63c1_4b1e_9a57_2f9e_63a8_d0c4);
 /// HTML.
 const LONGEST: usize = 1_000;
 
-/// The fingerprint of an incident: 16 hexadecimal digits, the same for the same workflow, step (all items of a map are
-/// one step), kind, error code and message but for its numbers, ids and quoted parts.
+/// Returns the fingerprint of an incident: 16 hexadecimal digits, the same for the same workflow, step (all items of a
+/// map are one step), kind, error code and message but for its numbers, ids and quoted parts.
 #[must_use]
 pub fn fingerprint(
     workflow: &str,
@@ -39,8 +39,8 @@ pub fn is_fingerprint(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The message without what differs from run to run: a quoted part becomes `?`; a number, a UUID, hexadecimal digits
-/// or a word with digits in it become `#`. Lower case, one space between words.
+/// Returns the message without what differs from run to run: a quoted part becomes `?`; a number, a UUID, hexadecimal
+/// digits or a word with digits in it become `#`. Lower case, one space between words.
 fn normal_form(message: &str) -> String {
     let chars: Vec<char> = message.chars().take(LONGEST).collect();
     let mut out = String::with_capacity(chars.len());

@@ -75,7 +75,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The one body of a step that was checked.
+    /// Returns the one body of a step that was checked.
     fn of(step: &Step) -> Option<Body> {
         let Step { task, map, wait, sleep, child, fail, .. } = step.clone();
         let task = task.map(Body::Task).or(map.map(Body::Map));
@@ -93,7 +93,7 @@ impl Graph {
         Graph { outputs_checked: self.definition.output_schema.is_some(), ..self }
     }
 
-    /// The position of the step `id`.
+    /// Returns the position of the step `id`.
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
         // Most looked-up ids are those of the steps themselves: with few steps, the address identifies
@@ -125,13 +125,14 @@ impl Graph {
 }
 
 impl Node {
-    /// The work of the step, or of each of its items; for a step that no worker does, the policy that it is held to.
+    /// Returns the work of the step, or of each of its items; for a step that no worker does, the policy that it is
+    /// held to.
     #[must_use]
     pub fn task(&self) -> &Task {
         &self.policy
     }
 
-    /// The fan-out, if the step is one.
+    /// Returns the fan-out, if the step is one.
     #[must_use]
     pub fn map(&self) -> Option<&Map> {
         match &self.body {
@@ -142,14 +143,14 @@ impl Node {
 }
 
 impl Step {
-    /// The class of its work.
+    /// Returns the class of its work.
     pub(crate) fn class(&self) -> Option<Class> {
         self.policy().and_then(|task| task.class())
     }
 }
 
 impl Task {
-    /// The step's class; `None` for a step with effects that nothing can undo and nothing after it can fail.
+    /// Returns the step's class; `None` for a step with effects that nothing can undo and nothing after it can fail.
     #[must_use]
     pub fn class(&self) -> Option<Class> {
         self.class.or(self.compensate.as_ref().map(|_| Class::Compensatable))
@@ -163,7 +164,7 @@ impl Task {
 }
 
 impl Task {
-    /// The queue and the handler name of its tasks for `action`.
+    /// Returns the queue and the handler name of its tasks for `action`.
     pub(crate) fn route(&self, action: Action) -> Option<(&str, &str)> {
         let (queue, name) = match action {
             Action::Forward => (None, &self.name),

@@ -159,7 +159,7 @@ pub fn attempts(step: &StepPath, records: &[Record]) -> Vec<AttemptView> {
     told
 }
 
-/// The attempt that an event begins or ends.
+/// Returns the attempt that an event begins or ends.
 fn attempt_of(event: &Event) -> Option<(&StepPath, Action, u32)> {
     match event {
         Event::Leased { step, action, attempt, .. }

@@ -37,14 +37,14 @@ pub enum HoldKind {
 }
 
 impl Hold {
-    /// A hold.
+    /// Returns a hold.
     pub fn new(kind: HoldKind, name: impl Into<Arc<str>>) -> Hold {
         Hold { kind, name: name.into() }
     }
 }
 
 impl HoldKind {
-    /// The type of the condition that such a hold is shown as.
+    /// Returns the type of the condition that such a hold is shown as.
     #[must_use]
     pub fn condition(self) -> &'static str {
         match self {

@@ -28,7 +28,7 @@ impl RunId {
         RunId(Uuid::from_bytes(bytes))
     }
 
-    /// The instant that the id carries: the start of the run, or of the first run of its tree.
+    /// Returns the instant that the id carries: the start of the run, or of the first run of its tree.
     #[must_use]
     pub fn began_at(self) -> Time {
         Time(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
@@ -59,12 +59,12 @@ pub struct StepPath {
 }
 
 impl StepPath {
-    /// The path of a whole step.
+    /// Returns the path of a whole step.
     pub fn step(step: impl Into<Arc<str>>) -> StepPath {
         StepPath { step: step.into(), item: None }
     }
 
-    /// The path of one item of a map step.
+    /// Returns the path of one item of a map step.
     pub fn item(step: impl Into<Arc<str>>, item: u32) -> StepPath {
         StepPath { step: step.into(), item: Some(item) }
     }
@@ -135,7 +135,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word used in JSON and in journal records.
+    /// Returns the word used in JSON and in journal records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -165,7 +165,7 @@ impl fmt::Display for TaskKey {
     }
 }
 
-/// The UUIDv5 of `name` in the namespace `space` (RFC 9562, 5.5), which is the same wherever it is made.
+/// Returns the UUIDv5 of `name` in the namespace `space` (RFC 9562, 5.5), which is the same wherever it is made.
 pub(crate) fn named(space: &Uuid, name: &[u8]) -> Uuid {
     let digest = Sha1::new().chain_update(space.as_bytes()).chain_update(name).finalize();
     let mut bytes = [0; 16];
@@ -173,8 +173,8 @@ pub(crate) fn named(space: &Uuid, name: &[u8]) -> Uuid {
     Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
-/// The key by which a target deduplicates the effect of `action` on `step` of `run`: the same over all attempts,
-/// leases and restarts (UUIDv5 of run, step and action).
+/// Returns the key by which a target deduplicates the effect of `action` on `step` of `run`: the same over all
+/// attempts, leases and restarts (UUIDv5 of run, step and action).
 #[must_use]
 pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
     let name = match action {
@@ -192,8 +192,8 @@ pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Actio
     named(&run.0, format!("{step}/key{undo}: {item}").as_bytes())
 }
 
-/// The same for a step that is done once more after it had been undone, `round` times, or is tried with another input
-/// after the one before had been refused, `edition` times: a target must not take the new effect for the old one.
+/// Returns the same for a step that is done once more after it had been undone, `round` times, or is tried with another
+/// input after the one before had been refused, `edition` times: a target must not take the new effect for the old one.
 pub(crate) fn in_round(key: Uuid, (round, edition): (u32, u32)) -> Uuid {
     let key = match round {
         0 => key,

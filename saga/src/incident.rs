@@ -50,7 +50,7 @@ impl IncidentKind {
         IncidentKind::JournalDamaged.as_str(),
     ];
 
-    /// The word used in JSON and in the index.
+    /// Returns the word used in JSON and in the index.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

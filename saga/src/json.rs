@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// The word for people, with its article.
+    /// Returns the word for people, with its article.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Kind::Null => "null",
@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// The position of the first byte from `at` on that is not white space.
+/// Returns the position of the first byte from `at` on that is not white space.
 pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
         at += 1;
@@ -55,12 +55,12 @@ pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// The high bit of each byte of `word` that is zero, reliable up to and including the lowest such byte.
+/// Returns the high bit of each byte of `word` that is zero, reliable up to and including the lowest such byte.
 fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
 
-/// The position of the first quote or backslash from `at` on; the end of the text without one. Looks at eight
+/// Returns the position of the first quote or backslash from `at` on; the end of the text without one. Looks at eight
 /// bytes at a time.
 pub(crate) fn find_special(text: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -80,7 +80,7 @@ pub(crate) fn find_special(text: &[u8], mut at: usize) -> usize {
     text.len()
 }
 
-/// The position behind the closing quote of the string whose opening quote is at `at`.
+/// Returns the position behind the closing quote of the string whose opening quote is at `at`.
 pub(crate) fn string_end(text: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     loop {
@@ -93,7 +93,7 @@ pub(crate) fn string_end(text: &[u8], at: usize) -> usize {
     }
 }
 
-/// The position behind the value that begins at `at`.
+/// Returns the position behind the value that begins at `at`.
 pub(crate) fn value_end(text: &[u8], mut at: usize) -> usize {
     let mut depth = 0_usize;
     while let Some(byte) = text.get(at) {
@@ -126,7 +126,7 @@ pub(crate) fn unescape(raw: &str) -> Cow<'_, str> {
     serde_json::from_str(raw).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// The members of an object, in order: the key's literal and the value's text. Nothing for other values.
+/// Returns the members of an object, in order: the key's literal and the value's text. Nothing for other values.
 pub(crate) fn members(object: &str) -> Members<'_> {
     Members { text: object, at: if Kind::of(object) == Kind::Object { 1 } else { object.len() } }
 }
@@ -154,7 +154,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The elements of a list, in order. Nothing for other values.
+/// Returns the elements of a list, in order. Nothing for other values.
 pub(crate) fn elements(list: &str) -> Elements<'_> {
     Elements { text: list, at: if Kind::of(list) == Kind::Array { 1 } else { list.len() } }
 }
@@ -180,13 +180,13 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The position behind the comma that follows a value, or of what follows it instead.
+/// Returns the position behind the comma that follows a value, or of what follows it instead.
 fn after_comma(text: &[u8], at: usize) -> usize {
     let at = skip_space(text, at);
     if text.get(at) == Some(&b',') { at + 1 } else { at }
 }
 
-/// The value of the member `key` of an object.
+/// Returns the value of the member `key` of an object.
 pub(crate) fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     members(object).find(|(raw, _)| unescape(raw) == key).map(|(_, value)| value)
 }
@@ -218,7 +218,7 @@ pub(crate) fn leads_into_envelope(text: &str, rest: &str) -> bool {
     false
 }
 
-/// The index that a reference token names: digits without leading zeros.
+/// Returns the index that a reference token names: digits without leading zeros.
 pub(crate) fn list_index(token: &str) -> Option<usize> {
     let digits = token.bytes().all(|byte| byte.is_ascii_digit());
     let plain = token == "0" || !token.starts_with('0');

@@ -104,7 +104,7 @@ fn split<'a>(said: &'a str, start: &str, ends: &[&str]) -> Option<(&'a str, &'a 
     Some((rest.get(..at)?, rest.get(at + length..)?))
 }
 
-/// The first characters of something that a document says.
+/// Returns the first characters of something that a document says.
 fn short(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),

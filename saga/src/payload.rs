@@ -25,7 +25,8 @@ pub(crate) const MAX_DEPTH: usize = 64;
 pub struct Payload(Arc<RawValue>);
 
 impl Payload {
-    /// A payload from a text from outside, of at most `limit` bytes. White space around the document is dropped.
+    /// Returns a payload from a text from outside, of at most `limit` bytes. White space around the document is
+    /// dropped.
     ///
     /// # Errors
     /// The first thing that is wrong: `payload_too_large`, `invalid_json`, `nesting_too_deep` (more than 64 deep),
@@ -55,15 +56,15 @@ impl Payload {
         check::check(self.text())
     }
 
-    /// The text that all spellings of this document have in common: without white space, the members of objects sorted
-    /// by name, strings without needless escapes, numbers by value (`1e2` and `100.0` are `100`). For digests.
+    /// Returns the text that all spellings of this document have in common: without white space, the members of objects
+    /// sorted by name, strings without needless escapes, numbers by value (`1e2` and `100.0` are `100`). For digests.
     #[must_use]
     pub fn canonical(&self) -> String {
         value::canonical(self.text())
     }
 
-    /// The text without white space, with the members of objects sorted by name; strings and numbers as they came. For
-    /// digests of texts that are passed on byte for byte, as constants of definitions are.
+    /// Returns the text without white space, with the members of objects sorted by name; strings and numbers as they
+    /// came. For digests of texts that are passed on byte for byte, as constants of definitions are.
     #[must_use]
     pub fn without_layout(&self) -> String {
         value::without_layout(self.text())
@@ -75,7 +76,7 @@ impl Payload {
         value::equal(self.text(), other.text())
     }
 
-    /// The elements of a list, each byte for byte; `None` when the document is not a list.
+    /// Returns the elements of a list, each byte for byte; `None` when the document is not a list.
     #[must_use]
     pub fn elements(&self) -> Option<Vec<Payload>> {
         match json::Kind::of(self.text()) {
@@ -84,13 +85,13 @@ impl Payload {
         }
     }
 
-    /// The text, exactly as it came.
+    /// Returns the text, exactly as it came.
     #[must_use]
     pub fn text(&self) -> &str {
         self.0.get()
     }
 
-    /// The text as serde's raw value.
+    /// Returns the text as serde's raw value.
     #[must_use]
     pub fn raw(&self) -> &RawValue {
         &self.0
@@ -108,7 +109,7 @@ impl Payload {
         self.text() == "null"
     }
 
-    /// The JSON of `value`.
+    /// Returns the JSON of `value`.
     ///
     /// # Errors
     /// When `value` has no JSON form (a map with keys that are not strings, a failing `Serialize`).
@@ -131,7 +132,7 @@ impl Payload {
         serde_json::from_str(self.text())
     }
 
-    /// A payload from text that is known to be JSON because we printed it or checked it before.
+    /// Returns a payload from text that is known to be JSON because we printed it or checked it before.
     ///
     /// # Errors
     /// When it is not JSON after all. Use [`Payload::parse`] for what comes from outside.

@@ -91,7 +91,7 @@ impl Timeouts {
         Timeouts { heartbeat: span, ..self }
     }
 
-    /// The step with all its attempts.
+    /// Returns the step with all its attempts.
     #[must_use]
     pub fn step(self, span: Span) -> Timeouts {
         Timeouts { step: Some(span), ..self }

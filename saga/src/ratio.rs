@@ -4,7 +4,8 @@
 /// Digits after the decimal point that count. A number that a person writes has fewer.
 const PLACES: u32 = 20;
 
-/// The most of `total` that `ratio` allows, rounded down; all when the ratio is 1 or more, nothing when it is negative.
+/// Returns the most of `total` that `ratio` allows, rounded down; all when the ratio is 1 or more, nothing when it is
+/// negative.
 #[must_use]
 pub fn share(total: u32, ratio: f64) -> u32 {
     times(total, ratio).min(total)
@@ -26,7 +27,7 @@ pub fn reaches(part: u64, total: u64, ratio: f64) -> bool {
     u128::from(part).saturating_mul(whole) >= u128::from(total).saturating_mul(parts)
 }
 
-/// The fraction that the shortest decimal form of `ratio` says: numerator and denominator.
+/// Returns the fraction that the shortest decimal form of `ratio` says: numerator and denominator.
 fn exact(ratio: f64) -> (u128, u128) {
     let whole = 10_u128.pow(PLACES);
     if ratio.is_nan() || ratio <= 0.0 {

@@ -196,7 +196,7 @@ impl Graph {
         })
     }
 
-    /// A window for compensating that is longer than ended runs are kept.
+    /// Returns a window for compensating that is longer than ended runs are kept.
     #[must_use]
     pub fn warning_of_retention(&self, kept: Span) -> Option<Warning> {
         let window = self.definition.compensable_for;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Time(pub i64);
 
 impl Time {
-    /// The instant `span` after this one; the end of time instead of an overflow.
+    /// Returns the instant `span` after this one; the end of time instead of an overflow.
     #[must_use]
     pub fn after(self, span: Span) -> Time {
         Time(self.0.saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX)))
@@ -130,7 +130,7 @@ impl Span {
         Span::secs(count.saturating_mul(86_400))
     }
 
-    /// The same span for the standard library's timers.
+    /// Returns the same span for the standard library's timers.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0)

@@ -26,7 +26,7 @@ pub(crate) fn equal(a: &str, b: &str) -> bool {
     }
 }
 
-/// The order of two numbers, or of two strings by their code points; `None` for anything else.
+/// Returns the order of two numbers, or of two strings by their code points; `None` for anything else.
 pub(crate) fn order(a: &str, b: &str) -> Option<Ordering> {
     match (Kind::of(a), Kind::of(b)) {
         (Kind::Number, Kind::Number) => Some(order_numbers(a, b)),
@@ -35,7 +35,7 @@ pub(crate) fn order(a: &str, b: &str) -> Option<Ordering> {
     }
 }
 
-/// The number of elements of a list, members of an object or characters of a string; `None` for anything else.
+/// Returns the number of elements of a list, members of an object or characters of a string; `None` for anything else.
 pub(crate) fn length(value: &str) -> Option<usize> {
     match Kind::of(value) {
         Kind::Array => Some(elements(value).count()),

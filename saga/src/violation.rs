@@ -17,7 +17,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation of the rule `code` at `pointer`.
+    /// Returns a violation of the rule `code` at `pointer`.
     pub fn new(pointer: impl Into<String>, code: &str, message: impl Into<String>) -> Self {
         Violation { pointer: pointer.into(), code: code.to_owned(), message: message.into() }
     }

@@ -32,7 +32,7 @@ pub enum Forward<Out> {
 }
 
 impl<Out> Forward<Out> {
-    /// The output, if there is one.
+    /// Returns the output, if there is one.
     pub fn output(self) -> Option<Out> {
         match self {
             Forward::Succeeded(output) => Some(output),
@@ -207,13 +207,14 @@ impl TaskContext {
         TaskContext { task }
     }
 
-    /// A context to call a handler with in a unit test, without any server: the first attempt of the step `test`.
+    /// Returns a context to call a handler with in a unit test, without any server: the first attempt of the step
+    /// `test`.
     #[must_use]
     pub fn for_test() -> TaskContext {
         TaskContext::for_test_of(StepPath::step("test"), 1)
     }
 
-    /// The same for a given step and attempt.
+    /// Returns the same for a given step and attempt.
     #[must_use]
     pub fn for_test_of(step: StepPath, attempt: u32) -> TaskContext {
         let run = RunId(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001));
@@ -241,19 +242,19 @@ impl TaskContext {
         TaskContext::new(InFlight::new(offer, MaybeCodec::default(), Arc::new(Notify::new())))
     }
 
-    /// The run.
+    /// Returns the run.
     #[must_use]
     pub fn run(&self) -> RunId {
         self.task.offer.run
     }
 
-    /// The step, or the item of a map step.
+    /// Returns the step, or the item of a map step.
     #[must_use]
     pub fn step(&self) -> &StepPath {
         &self.task.offer.step
     }
 
-    /// The key of the item, where its map gives keys.
+    /// Returns the key of the item, where its map gives keys.
     #[must_use]
     pub fn item_key(&self) -> Option<&str> {
         self.task.offer.item_key.as_deref()
@@ -265,21 +266,21 @@ impl TaskContext {
         self.task.offer.attempt
     }
 
-    /// The workflow's name and version.
+    /// Returns the workflow's name and version.
     #[must_use]
     pub fn workflow(&self) -> (&str, u32) {
         (&self.task.offer.workflow, self.task.offer.version)
     }
 
-    /// The key of this effect, the same over all attempts and restarts: hand it to the target, so that it makes the
-    /// effect once however often it is asked.
+    /// Returns the key of this effect, the same over all attempts and restarts: hand it to the target, so that it makes
+    /// the effect once however often it is asked.
     #[must_use]
     pub fn effect_key(&self) -> Uuid {
         self.task.offer.effect_key
     }
 
-    /// The effect key of the forward attempts, which a probe asks about and a compensation undoes. For a forward task
-    /// its own.
+    /// Returns the effect key of the forward attempts, which a probe asks about and a compensation undoes. For a
+    /// forward task its own.
     #[must_use]
     pub fn forward_key(&self) -> Uuid {
         self.task.offer.forward_key.unwrap_or(self.task.offer.effect_key)
@@ -329,8 +330,8 @@ impl TaskContext {
         self.task.said().external_id = Some(id.into());
     }
 
-    /// The completion of this attempt with this output, for a statement in the handler's own transaction. It carries what
-    /// was named with [`TaskContext::external_id`] so far.
+    /// Returns the completion of this attempt with this output, for a statement in the handler's own transaction. It
+    /// carries what was named with [`TaskContext::external_id`] so far.
     ///
     /// # Errors
     /// When the output has no JSON form, or the codec of the worker cannot encode it.

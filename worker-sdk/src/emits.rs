@@ -17,7 +17,7 @@ pub struct Emits {
 }
 
 impl Emits {
-    /// An event of this type, such as `order.placed`.
+    /// Returns an event of this type, such as `order.placed`.
     pub fn of(event_type: impl Into<String>) -> Emits {
         Emits { emit: Emit::of(event_type), faults: Vec::new() }
     }
@@ -48,13 +48,13 @@ impl Emits {
         self
     }
 
-    /// The contract that the data follows, such as `order@2`.
+    /// Sets the contract that the data follows, such as `order@2`.
     pub fn contract(mut self, contract: impl Into<String>) -> Self {
         self.emit.contract = Some(contract.into());
         self
     }
 
-    /// The data; the output of the step without it.
+    /// Sets the data; the output of the step without it.
     pub fn data<T>(mut self, data: impl Gives<T>) -> Self {
         let expr = self.place("/data", data.wire());
         self.emit.data = Some(expr);
@@ -67,7 +67,7 @@ impl Emits {
         self
     }
 
-    /// The type of the event that takes it back, written with the undoing of the step.
+    /// Sets the type of the event that takes it back, written with the undoing of the step.
     pub fn retract(mut self, event_type: impl Into<String>) -> Self {
         self.emit.retract = Some(Retraction::of(event_type));
         self
@@ -83,7 +83,7 @@ impl Emits {
         self
     }
 
-    /// The data of the event that takes it back; the output of the step without it. Say [`Emits::retract`] first.
+    /// Sets the data of the event that takes it back; the output of the step without it. Say [`Emits::retract`] first.
     pub fn retract_data<T>(mut self, data: impl Gives<T>) -> Self {
         let expr = self.place("/retract/data", data.wire());
         match &mut self.emit.retract {

@@ -34,7 +34,7 @@ impl<T> EventType<T> {
         EventType { name, contract: None, data: PhantomData }
     }
 
-    /// The same, whose data follow this version of a contract.
+    /// Returns the same, whose data follow this version of a contract.
     #[must_use]
     pub const fn contract(self, subject: &'static str, version: u32) -> Self {
         EventType { name: self.name, contract: Some((subject, version)), data: PhantomData }
@@ -77,7 +77,7 @@ impl<T: JsonSchema> EventType<T> {
 }
 
 impl<T: Serialize> EventType<T> {
-    /// An event with these data, to be published.
+    /// Returns an event with these data, to be published.
     ///
     /// # Errors
     /// When the data have no JSON form.
@@ -99,7 +99,7 @@ impl<T: Serialize> EventType<T> {
         }))
     }
 
-    /// An event with these data, to be appended in a transaction of the application's own.
+    /// Returns an event with these data, to be appended in a transaction of the application's own.
     ///
     /// # Errors
     /// When the data have no JSON form.
@@ -113,7 +113,7 @@ impl<T: Serialize> EventType<T> {
 }
 
 impl<T: DeserializeOwned> EventType<T> {
-    /// The data of an event; `None` when it is of another type, or was erased.
+    /// Returns the data of an event; `None` when it is of another type, or was erased.
     ///
     /// # Errors
     /// When the data are no `T`.
@@ -142,20 +142,20 @@ impl<T> fmt::Debug for EventType<T> {
 pub struct EventBuilder(NewEvent);
 
 impl EventBuilder {
-    /// The publisher's own id, unique for its source: the same event is appended once, however often it is sent.
+    /// Sets the publisher's own id, unique for its source: the same event is appended once, however often it is sent.
     pub fn id(mut self, source: impl Into<String>, id: impl Into<String>) -> Self {
         (self.0.source, self.0.id) = (Some(source.into()), Some(id.into()));
         self
     }
 
-    /// The stream, such as `order:10248`.
+    /// Sets the stream, such as `order:10248`.
     pub fn stream(mut self, stream: impl Into<String>) -> Self {
         self.0.stream = Some(stream.into());
         self
     }
 
-    /// The version that the stream must have before; 0 for one without events. With another one nothing of the request is
-    /// appended, and the problem `stream_version_conflict` has `actual_version`.
+    /// Sets the version that the stream must have before; 0 for one without events. With another one nothing of the
+    /// request is appended, and the problem `stream_version_conflict` has `actual_version`.
     pub fn expected_version(mut self, version: u64) -> Self {
         self.0.expected_version = Some(version);
         self
@@ -173,7 +173,7 @@ impl EventBuilder {
         self
     }
 
-    /// The event that caused it: it belongs to the same story.
+    /// Sets the event that caused it: it belongs to the same story.
     pub fn caused_by(mut self, event: &EventView) -> Self {
         self.0.causation_id = Some(event.id.to_string());
         self
@@ -185,7 +185,7 @@ impl EventBuilder {
         self
     }
 
-    /// A mark to filter by.
+    /// Adds a mark to filter by.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.labels.insert(name.into(), value.into());
         self

@@ -17,13 +17,13 @@ macro_rules! handle {
         }
 
         impl<In, Out> $name<In, Out> {
-            /// A handle on the queue `default`. The name is unique among the handlers of its queue.
+            /// Returns a handle on the queue `default`. The name is unique among the handlers of its queue.
             #[must_use]
             pub const fn new(name: &'static str) -> Self {
                 Self { name, queue: DEFAULT_QUEUE, types: PhantomData }
             }
 
-            /// The same handle on another queue.
+            /// Returns the same handle on another queue.
             #[must_use]
             pub const fn queue(self, queue: &'static str) -> Self {
                 Self { name: self.name, queue, types: PhantomData }
@@ -35,7 +35,7 @@ macro_rules! handle {
                 self.name
             }
 
-            /// The queue that the work is offered on.
+            /// Returns the queue that the work is offered on.
             #[must_use]
             pub const fn queue_name(&self) -> &'static str {
                 self.queue

@@ -219,7 +219,7 @@ impl Handlers {
         self.calls.is_empty()
     }
 
-    /// The handlers that a workflow needs and that are not here, such as `compensate shop/refund_card`; sorted.
+    /// Returns the handlers that a workflow needs and that are not here, such as `compensate shop/refund_card`; sorted.
     #[must_use]
     pub fn missing<In, Out>(&self, workflow: &Workflow<In, Out>) -> Vec<String> {
         let mut missing = BTreeSet::new();

@@ -13,7 +13,7 @@ pub(crate) struct Property {
     pub(crate) fallback: Option<Value>,
 }
 
-/// The JSON Schema (draft 2020-12) of `T`, as it is read or as it is written.
+/// Returns the JSON Schema (draft 2020-12) of `T`, as it is read or as it is written.
 pub(crate) fn of<T: JsonSchema>(contract: &Contract) -> Schema {
     SchemaSettings::draft2020_12()
         .with(|settings| settings.contract = contract.clone())
@@ -55,7 +55,7 @@ pub(crate) fn properties<T: JsonSchema>(
     Ok(found)
 }
 
-/// The names that a Rust field may have in JSON: its own, then what serde's `rename_all` makes of it.
+/// Returns the names that a Rust field may have in JSON: its own, then what serde's `rename_all` makes of it.
 fn spellings(field: &str) -> impl Iterator<Item = String> {
     let pascal: String = field
         .split('_')
@@ -81,7 +81,8 @@ fn spellings(field: &str) -> impl Iterator<Item = String> {
     .into_iter()
 }
 
-/// The object schema at or behind `schema` that has a property `name`: through `$ref`, `allOf`, `anyOf`, `oneOf`.
+/// Returns the object schema at or behind `schema` that has a property `name`: through `$ref`, `allOf`, `anyOf`,
+/// `oneOf`.
 fn object_with<'a>(
     root: &'a Value,
     schema: &'a Value,

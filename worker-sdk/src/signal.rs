@@ -42,13 +42,13 @@ pub struct Received<T> {
 }
 
 impl<T> Signal<T, T> {
-    /// The signal `name`.
+    /// Returns the signal `name`.
     #[must_use]
     pub fn new(name: &str) -> Signal<T, T> {
         Signal::of(Names::One(name.to_owned()))
     }
 
-    /// The first of several signals that comes; the others end nothing. Their data is a `T`, but for those that
+    /// Returns the first of several signals that comes; the others end nothing. Their data is a `T`, but for those that
     /// [`Signal::or`] adds.
     ///
     /// ```
@@ -151,7 +151,7 @@ impl<T: JsonSchema> Ref<Received<T>> {
         self.project(&["signal"], |received| &received.signal).eq(name)
     }
 
-    /// The data of a signal that [`Signal::or`] added. That it is a `U` is your word: ask [`Ref::is`] first.
+    /// Returns the data of a signal that [`Signal::or`] added. That it is a `U` is your word: ask [`Ref::is`] first.
     #[must_use]
     pub fn data_as<U>(&self) -> Ref<U> {
         self.at("/data")

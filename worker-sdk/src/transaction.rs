@@ -35,7 +35,7 @@ impl AppendInTransaction {
         stream => $3::text, expected_version => $4::text::bigint, id => $5::text, source => $6::text, \
         namespace => $7::text, causation_id => $8::text, labels => $9::text::jsonb, contract => $10::text)";
 
-    /// An event of this type, in the namespace `default`.
+    /// Returns an event of this type, in the namespace `default`.
     ///
     /// # Errors
     /// When the data has no JSON form.
@@ -57,28 +57,28 @@ impl AppendInTransaction {
         })
     }
 
-    /// The contract that the data follow, such as `customer@2`.
+    /// Sets the contract that the data follow, such as `customer@2`.
     #[must_use]
     pub fn contract(mut self, contract: impl Into<String>) -> Self {
         self.contract = Some(contract.into());
         self
     }
 
-    /// The stream, such as `customer:42`.
+    /// Sets the stream, such as `customer:42`.
     #[must_use]
     pub fn stream(mut self, stream: impl Into<String>) -> Self {
         self.stream = Some(stream.into());
         self
     }
 
-    /// The version that the stream must have before; otherwise the statement fails with BS008.
+    /// Sets the version that the stream must have before; otherwise the statement fails with BS008.
     #[must_use]
     pub fn expected_version(mut self, version: u64) -> Self {
         self.expected_version = Some(version);
         self
     }
 
-    /// The sender's own id, unique for its source: the same event is appended once.
+    /// Sets the sender's own id, unique for its source: the same event is appended once.
     #[must_use]
     pub fn id(mut self, source: impl Into<String>, id: impl Into<String>) -> Self {
         self.source = Some(source.into());
@@ -93,21 +93,21 @@ impl AppendInTransaction {
         self
     }
 
-    /// The event that caused it.
+    /// Sets the event that caused it.
     #[must_use]
     pub fn caused_by(mut self, event: impl Into<String>) -> Self {
         self.causation_id = Some(event.into());
         self
     }
 
-    /// A mark to filter by.
+    /// Adds a mark to filter by.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
         self
     }
 
-    /// The parameters of [`AppendInTransaction::SQL`], in order.
+    /// Returns the parameters of [`AppendInTransaction::SQL`], in order.
     #[must_use]
     pub fn parameters(&self) -> [Option<String>; 10] {
         let labels = (!self.labels.is_empty())
@@ -158,7 +158,7 @@ impl StartInTransaction {
         key => $3::text, namespace => $4::text, version => $5::text::integer, correlation_id => $6::text, \
         labels => $7::text::jsonb)";
 
-    /// A start of this version of `workflow`, in the namespace `default`.
+    /// Returns a start of this version of `workflow`, in the namespace `default`.
     ///
     /// # Errors
     /// When the input has no JSON form.
@@ -170,7 +170,7 @@ impl StartInTransaction {
         Ok(StartInTransaction { version: Some(workflow.version()), ..start })
     }
 
-    /// A start of a workflow known by its name only; of the newest version that the server knows.
+    /// Returns a start of a workflow known by its name only; of the newest version that the server knows.
     ///
     /// # Errors
     /// When the input has no JSON form.
@@ -199,7 +199,7 @@ impl StartInTransaction {
         Ok(self)
     }
 
-    /// The caller's own key: one run per workflow and key, however often it is asked for.
+    /// Sets the caller's own key: one run per workflow and key, however often it is asked for.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -220,7 +220,7 @@ impl StartInTransaction {
         self
     }
 
-    /// A mark to search by.
+    /// Adds a mark to search by.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
@@ -234,7 +234,7 @@ impl StartInTransaction {
         StartLaterInTransaction { start: self, at }
     }
 
-    /// The parameters of [`StartInTransaction::SQL`], in order.
+    /// Returns the parameters of [`StartInTransaction::SQL`], in order.
     #[must_use]
     pub fn parameters(&self) -> [Option<String>; 7] {
         // An object of texts always has a JSON form.
@@ -275,7 +275,7 @@ impl StartLaterInTransaction {
         key => $3::text, namespace => $4::text, version => $5::text::integer, correlation_id => $6::text, \
         labels => $7::text::jsonb, start_at => $8::text::timestamptz)";
 
-    /// The parameters of [`StartLaterInTransaction::SQL`], in order.
+    /// Returns the parameters of [`StartLaterInTransaction::SQL`], in order.
     #[must_use]
     pub fn parameters(&self) -> [Option<String>; 8] {
         let [workflow, input, key, namespace, version, correlation_id, labels] =
@@ -306,7 +306,7 @@ impl CompleteInTransaction {
         action => $3::text, attempt => $4::text::integer, output => $5::text::jsonb, external_id => $6::text, \
         lease => $7::text)";
 
-    /// The completion of the task that was offered. Handlers get theirs from
+    /// Returns the completion of the task that was offered. Handlers get theirs from
     /// [`TaskContext::completion`](crate::TaskContext::completion).
     ///
     /// # Errors
@@ -333,7 +333,7 @@ impl CompleteInTransaction {
         self
     }
 
-    /// The parameters of [`CompleteInTransaction::SQL`], in order.
+    /// Returns the parameters of [`CompleteInTransaction::SQL`], in order.
     #[must_use]
     pub fn parameters(&self) -> [Option<String>; 7] {
         [

@@ -15,8 +15,8 @@ use crate::wire::{Gives, Ref};
 use crate::workflow::{Saga, Workflow, empty_step};
 
 impl Saga {
-    /// A step that waits for a signal, or for the first of several ([`Signal::first_of`]). Its output is the signal's data,
-    /// which must satisfy the schema of `T`; of several it is what was [`Received`](crate::Received).
+    /// Adds a step that waits for a signal, or for the first of several ([`Signal::first_of`]). Its output is the signal's
+    /// data, which must satisfy the schema of `T`; of several it is what was [`Received`](crate::Received).
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Span, Task, Undo, Workflow, field};
@@ -73,7 +73,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// A step that waits for time to pass.
+    /// Adds a step that waits for time to pass.
     pub fn sleep(&self, id: &str, span: Span) -> Step<(), ()> {
         let index = self.steps();
         let sleep = Sleep { span: Some(span), until: None };
@@ -81,7 +81,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// A step that waits for an instant; one that has passed is no wait.
+    /// Adds a step that waits for an instant; one that has passed is no wait.
     pub fn sleep_until(&self, id: &str, instant: impl Gives<Timestamp>) -> Step<(), ()> {
         let index = self.steps();
         let until = self.place(instant.wire(), &format!("/steps/{index}/sleep/until"));
@@ -90,8 +90,8 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// A step that fails the run on purpose, so that what was done is undone: the answer to a decision, without a worker.
-    /// Say [`Step::when`], or every run fails.
+    /// Adds a step that fails the run on purpose, so that what was done is undone: the answer to a decision, without a
+    /// worker. Say [`Step::when`], or every run fails.
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Task, Undo, Workflow, field};
@@ -128,7 +128,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// A step that is a run of another workflow, in the version given. Undoing the step undoes the run.
+    /// Adds a step that is a run of another workflow, in the version given. Undoing the step undoes the run.
     pub fn child<In, Out>(
         &self,
         id: &str,

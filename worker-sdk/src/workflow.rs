@@ -118,19 +118,19 @@ impl<In, Out> Workflow<In, Out> {
         &self.graph.definition
     }
 
-    /// The definition, checked and indexed.
+    /// Returns the definition, checked and indexed.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// The workflow's name.
+    /// Returns the workflow's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.definition().name
     }
 
-    /// The workflow's version.
+    /// Returns the workflow's version.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.definition().version
@@ -143,8 +143,8 @@ impl<In, Out> Workflow<In, Out> {
         self.graph.warnings()
     }
 
-    /// A schedule that starts runs of this version with `input` whenever the pattern `cron` is due; its methods say the
-    /// rest. [`Client::put_schedule`](crate::Client::put_schedule) makes it.
+    /// Returns a schedule that starts runs of this version with `input` whenever the pattern `cron` is due; its methods
+    /// say the rest. [`Client::put_schedule`](crate::Client::put_schedule) makes it.
     ///
     /// ```no_run
     /// # use backstitch_sdk::{Client, Workflow};
@@ -164,7 +164,7 @@ impl<In, Out> Workflow<In, Out> {
         ScheduleSpec::new(self.name(), cron).version(self.version()).input(input)
     }
 
-    /// The definition as JSON, indented for people.
+    /// Returns the definition as JSON, indented for people.
     ///
     /// # Panics
     /// Never: a definition that was checked has a JSON form.
@@ -186,7 +186,7 @@ impl<In, Out> fmt::Debug for Workflow<In, Out> {
     }
 }
 
-/// The JSON Schema of `T` as a payload.
+/// Returns the JSON Schema of `T` as a payload.
 pub(crate) fn schema_of<T: JsonSchema>(
     contract: &Contract,
     pointer: &str,
@@ -256,7 +256,7 @@ impl Saga {
         self.draft.borrow_mut().definition.undo_budget = Some(span);
     }
 
-    /// A step of one task. `input` is wired to what the task takes; the compiler checks that it fits.
+    /// Adds a step of one task. `input` is wired to what the task takes; the compiler checks that it fits.
     pub fn step<In, Out>(
         &self,
         id: &str,
@@ -274,7 +274,7 @@ impl Saga {
         )
     }
 
-    /// A fan-out: one task for each item of a list. `input` says what the task takes for an item.
+    /// Adds a fan-out: one task for each item of a list. `input` says what the task takes for an item.
     pub fn map<Element, In, Out, W: Gives<In>>(
         &self,
         id: &str,

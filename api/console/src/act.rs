@@ -58,7 +58,7 @@ impl Form {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
 
-    /// The page that it was sent on.
+    /// Returns the page that it was sent on.
     fn back(&self) -> String {
         Some(self.text("back")).filter(|back| is_local(back)).unwrap_or("/console").to_owned()
     }

@@ -76,26 +76,26 @@ impl FromRequestParts<Arc<Console>> for Ask {
     }
 }
 
-/// The secret of the session that a request belongs to.
+/// Returns the secret of the session that a request belongs to.
 #[must_use]
 pub fn session_of(headers: &HeaderMap) -> Option<String> {
     cookie(headers, COOKIE).filter(|secret| !secret.is_empty())
 }
 
-/// The token that the forms of a session carry: who knows it has seen a page of that session.
+/// Returns the token that the forms of a session carry: who knows it has seen a page of that session.
 #[must_use]
 pub fn form_token(secret: &str) -> String {
     let digest = Sha256::digest(format!("backstitch form {secret}"));
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The body of a form, unless it is too large or too slow.
+/// Returns the body of a form, unless it is too large or too slow.
 pub async fn form_body(body: Body) -> Option<Bytes> {
     let read = to_bytes(body, LARGEST_FORM);
     tokio::time::timeout(FORM_TIMEOUT, read).await.ok()?.ok()
 }
 
-/// The value of a cookie.
+/// Returns the value of a cookie.
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
@@ -207,7 +207,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON of a known shape; the problem if it was none of success.
+    /// Returns the body as JSON of a known shape; the problem if it was none of success.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if !self.status.is_success() {
             return Err(Problem::read(self.status, &self.body));
@@ -226,7 +226,7 @@ impl Ask {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// The token that forms of this session carry.
+    /// Returns the token that forms of this session carry.
     pub(crate) fn form_token(&self) -> String {
         let secret = self.secret.as_deref().or(self.console.open_secret.as_deref());
         form_token(secret.unwrap_or_default())
@@ -328,7 +328,7 @@ impl Ask {
     }
 }
 
-/// A text as a part of a path or query.
+/// Returns a text as a part of a path or query.
 pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

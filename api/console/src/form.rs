@@ -48,12 +48,12 @@ impl Field {
         Field::new("j", name, label)
     }
 
-    /// The whole document that is sent, in its present form.
+    /// Returns the whole document that is sent, in its present form.
     pub(crate) fn document(label: &'static str, now: &str) -> Field {
         Field::new("d", "document", label).hint("JSON.").value(now).required()
     }
 
-    /// A part of the path of what is made: `{name}` there.
+    /// Returns a part of the path of what is made: `{name}` there.
     pub(crate) fn path(name: &str, label: &'static str) -> Field {
         Field::new("p", name, label).required()
     }
@@ -181,7 +181,7 @@ impl Deed {
         Deed { about, ..self }
     }
 
-    /// The page to go to when it is done.
+    /// Sets the page to go to when it is done.
     pub(crate) fn then(self, place: &str) -> Deed {
         Deed { then: Some(place.to_owned()), ..self }
     }
@@ -240,7 +240,7 @@ pub(crate) fn filled(
     Ok(filled)
 }
 
-/// The document that the fields of a form become; which field is wrong, and how.
+/// Returns the document that the fields of a form become; which field is wrong, and how.
 pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, String)> {
     let mut root = Value::Object(Map::new());
     for (name, text) in fields {

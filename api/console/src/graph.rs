@@ -246,12 +246,12 @@ fn rows(graph: &Graph, needs: &[Vec<usize>], is_done: impl Fn(usize) -> bool) ->
     first
 }
 
-/// The picture of a workflow without a run.
+/// Returns the picture of a workflow without a run.
 pub(crate) fn plain(graph: &Graph) -> Picture {
     drawn(graph, |_| false)
 }
 
-/// The picture of a workflow in which rows of steps that are done are drawn as one each.
+/// Returns the picture of a workflow in which rows of steps that are done are drawn as one each.
 fn drawn(graph: &Graph, is_done: impl Fn(usize) -> bool) -> Picture {
     let mut needs = direct(graph);
     let first = rows(graph, &needs, is_done);
@@ -367,13 +367,13 @@ impl Way {
     }
 }
 
-/// A curve from one point to another that leaves and arrives level, or sags on the way.
+/// Returns a curve from one point to another that leaves and arrives level, or sags on the way.
 fn bent((x1, y1): (u32, u32), (x2, y2): (u32, u32), sag: u32) -> String {
     let middle = u32::midpoint(x1, x2);
     format!(" C{middle} {} {middle} {} {x2} {y2}", y1 + sag, y2 + sag)
 }
 
-/// The picture of a run. With `fold`, rows of steps that are done are drawn as one each.
+/// Returns the picture of a run. With `fold`, rows of steps that are done are drawn as one each.
 pub(crate) fn of_run(graph: &Graph, view: &RunView, fold: bool) -> Picture {
     let steps: HashMap<&str, &StepView> = view
         .steps

@@ -39,7 +39,8 @@ enum Full {
 }
 
 impl Hub {
-    /// The changes of what `path` answers in `namespace`. The first who looks has it asked for, in their name, for all.
+    /// Returns the changes of what `path` answers in `namespace`. The first who looks has it asked for, in their name,
+    /// for all.
     fn look(
         &self,
         ask: &Arc<Ask>,
@@ -95,7 +96,7 @@ async fn poll(ask: Arc<Ask>, key: (String, String), sender: watch::Sender<u64>) 
     drop(sender);
 }
 
-/// The mark by which a response is distinguished from the next.
+/// Returns the mark by which a response is distinguished from the next.
 pub(crate) fn mark(body: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     without_moment(body).hash(&mut hasher);

@@ -87,7 +87,7 @@ impl Frame {
         }
     }
 
-    /// A frame without a menu.
+    /// Returns a frame without a menu.
     pub(crate) fn bare(title: &str) -> Frame {
         Frame {
             title: title.to_owned(),
@@ -122,7 +122,7 @@ fn is_word(word: &str) -> bool {
     word.len() <= 40 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
-/// The address of a page without the word for what was done before it was shown.
+/// Returns the address of a page without the word for what was done before it was shown.
 pub(crate) fn place_without_done(place: &str) -> String {
     let Some((path, query)) = place.split_once('?') else { return place.to_owned() };
     let kept: Vec<&str> =
@@ -152,7 +152,7 @@ impl IntoResponse for Failed {
 /// Response of a page.
 pub(crate) type Shown = Result<Response, Failed>;
 
-/// A page as an answer.
+/// Returns a page as an answer.
 pub(crate) fn html(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
         Ok(text) => {

@@ -23,7 +23,7 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
-    /// The class in the stylesheet.
+    /// Returns the class in the stylesheet.
     pub(crate) fn class(self) -> &'static str {
         match self {
             Tone::Good => "good",
@@ -36,7 +36,7 @@ impl Tone {
         }
     }
 
-    /// The sign beside the word.
+    /// Returns the sign beside the word.
     pub(crate) fn sign(self) -> &'static str {
         match self {
             Tone::Good => "✓",
@@ -71,13 +71,13 @@ impl Badge {
     }
 }
 
-/// The word that the API has for a value of an enumeration.
+/// Returns the word that the API has for a value of an enumeration.
 pub(crate) fn word(value: &impl serde::Serialize) -> String {
     let word = serde_json::to_value(value).unwrap_or_default();
     word.as_str().unwrap_or_default().to_owned()
 }
 
-/// A word of the API for people: `compensation_blocked` is `compensation blocked`.
+/// Returns a word of the API for people: `compensation_blocked` is `compensation blocked`.
 pub(crate) fn spoken(word: &str) -> String {
     word.replace('_', " ")
 }
@@ -139,18 +139,18 @@ pub(crate) fn step_words(state: &str, compensation: Option<&str>) -> Badge {
     Badge::new(tone, compensation.unwrap_or(state))
 }
 
-/// An instant, in the spelling of the API. The script of the page adds how long ago it was.
+/// Returns an instant, in the spelling of the API. The script of the page adds how long ago it was.
 pub(crate) fn instant(at: Timestamp) -> String {
     at.0.to_string()
 }
 
-/// An instant for reading: `2026-01-31 10:02:11`.
+/// Returns an instant for reading: `2026-01-31 10:02:11`.
 pub(crate) fn moment(at: Timestamp) -> String {
     let text = instant(at);
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
-/// A length of time with the usual precision.
+/// Returns a length of time with the usual precision.
 pub(crate) fn length(millis: u64) -> String {
     let (seconds, rest) = (millis / 1_000, millis % 1_000);
     match seconds {
@@ -216,7 +216,7 @@ fn line(text: &mut String, depth: usize) {
     text.extend(std::iter::repeat_n("  ", depth.min(40)));
 }
 
-/// The beginning of a text.
+/// Returns the beginning of a text.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
@@ -228,7 +228,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// A number with its thousands apart.
+/// Returns a number with its thousands apart.
 pub(crate) fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -228,7 +228,7 @@ impl Ask {
     }
 }
 
-/// The address of a page about a thing of a name.
+/// Returns the address of a page about a thing of a name.
 pub(crate) fn address(page: &str, name: &str) -> String {
     format!("/console/{page}/{}", encoded(name))
 }

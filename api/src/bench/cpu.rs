@@ -35,7 +35,7 @@ pub(super) fn of_process(pid: u32) -> f64 {
     stat(pid).map_or(0.0, |stat| stat.own as f64 / TICKS)
 }
 
-/// The same with all its children, those that have ended included.
+/// Returns the same with all its children, those that have ended included.
 #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
 pub(super) fn of_family(pid: u32) -> f64 {
     let own = stat(pid).map_or(0, |stat| stat.own + stat.ended_children);
@@ -48,13 +48,13 @@ pub(super) fn of_family(pid: u32) -> f64 {
     (own + children) as f64 / TICKS
 }
 
-/// The parent of a process of this machine with this name.
+/// Returns the parent of a process of this machine with this name.
 pub(super) fn parent_of(pid: u32, name: &str) -> Option<u32> {
     let found = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (found.trim() == name).then(|| stat(pid).map(|stat| stat.parent))?
 }
 
-/// The most memory that a process ever had, in MiB.
+/// Returns the most memory that a process ever had, in MiB.
 pub(super) fn peak_mib(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

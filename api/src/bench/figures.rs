@@ -50,14 +50,14 @@ impl Figures {
     }
 }
 
-/// A percentile of sorted microseconds, in milliseconds.
+/// Returns a percentile of sorted microseconds, in milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
 pub(super) fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
     let place = sorted.len().checked_sub(1)? * percent / 100;
     Some(sorted[place] as f64 / 1_000.0)
 }
 
-/// The medians of repetitions of the same workload, with the extremes of its rate.
+/// Returns the medians of repetitions of the same workload, with the extremes of its rate.
 pub(super) fn median(repetitions: &[Figures]) -> Option<Figures> {
     let mut all = repetitions.first()?.clone();
     all.repeats = repetitions.len();
@@ -93,7 +93,7 @@ const COLUMNS: [(&str, &str, usize, f64); 13] = [
     ("floor steps/s", "floor_steps_per_s", 0, 1.0),
 ];
 
-/// The tables for people: of the workloads, and of noisy neighbours.
+/// Returns the tables for people: of the workloads, and of noisy neighbours.
 pub(super) fn tables(all: &[Figures]) -> String {
     let is_noisy = |figures: &&Figures| figures.get(noisy::TIMED[0].1[1]).is_some();
     let (noisy, others): (Vec<&Figures>, Vec<&Figures>) = all.iter().partition(is_noisy);

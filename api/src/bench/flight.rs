@@ -69,12 +69,12 @@ impl Flight {
         self.recording.store(on, Ordering::Relaxed);
     }
 
-    /// The times of runs or requests, in microseconds.
+    /// Returns the times of runs or requests, in microseconds.
     pub(super) fn times(&self) -> Vec<u64> {
         std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The times of hand-offs, in microseconds.
+    /// Returns the times of hand-offs, in microseconds.
     pub(super) fn hand_offs(&self) -> Vec<u64> {
         std::mem::take(&mut *self.hand_offs.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -63,7 +63,7 @@ pub(super) fn saga(fails: bool) -> Result<Workflow<Parcel, Parcel>, InvalidWorkf
     saga_of(if fails { "bench-undone" } else { "bench-saga" }, fails, false)
 }
 
-/// The same, whose start and end are events of the log.
+/// Returns the same, whose start and end are events of the log.
 pub(super) fn told() -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
     saga_of("bench-told", false, true)
 }
@@ -96,7 +96,7 @@ pub(super) fn waiting() -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
     })
 }
 
-/// A list, a task for each of its items, and a step after all of them.
+/// Returns a list, a task for each of its items, and a step after all of them.
 pub(super) fn fan_out() -> Result<Workflow<Size, Size>, InvalidWorkflow> {
     Workflow::build("bench-fan-out", 1, |saga, input: Ref<Size>| {
         let list = saga.step("list", LIST, &input).read_only();

@@ -40,7 +40,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kind with this number, from 1 on.
+    /// Returns the kind with this number, from 1 on.
     pub(super) fn of(number: u32) -> Kind {
         match number {
             1 => Kind::Requests,

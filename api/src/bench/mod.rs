@@ -185,7 +185,7 @@ async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<
 }
 
 impl Workload {
-    /// The sizes in which it is measured: items of W3, servers of W7, kinds of noise.
+    /// Returns the sizes in which it is measured: items of W3, servers of W7, kinds of noise.
     fn variants(self, options: &BenchOptions) -> Vec<u32> {
         match self {
             Workload::W3 => options.items.clone(),

@@ -51,7 +51,7 @@ impl Noise {
 
 const NOISES: [Noise; 3] = [Noise::Batches, Noise::Outputs, Noise::Lists];
 
-/// The kinds of noise, by number.
+/// Returns the kinds of noise, by number.
 pub(super) fn variants() -> Vec<u32> {
     (0..).take(NOISES.len()).collect()
 }

@@ -69,7 +69,7 @@ impl Ground {
         Ok(Ground { url, postmaster, server, private, databases: 0, logs, keep_logs })
     }
 
-    /// A fresh, migrated database: its name and URL.
+    /// Returns a fresh, migrated database: its name and URL.
     pub(super) async fn database(&mut self) -> anyhow::Result<(String, String)> {
         self.databases += 1;
         let name = format!("backstitch_bench_{}_{}", std::process::id(), self.databases);
@@ -163,7 +163,7 @@ impl Stage {
         (servers, workers)
     }
 
-    /// The most memory that a server had, in MiB.
+    /// Returns the most memory that a server had, in MiB.
     pub(super) fn peak_mib(&self) -> Option<f64> {
         let peaks = self.pairs.iter().filter_map(|pair| cpu::peak_mib(pair.server.pid()?));
         peaks.max_by(f64::total_cmp)
@@ -222,7 +222,7 @@ impl Pair {
     }
 }
 
-/// This program, whatever the shell around it is set up for.
+/// Returns this program, whatever the shell around it is set up for.
 pub(super) fn program() -> anyhow::Result<Command> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut command = Command::new(program);

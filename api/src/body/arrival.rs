@@ -14,7 +14,8 @@ use crate::problem::Rejection;
 /// Number of bytes of a body in memory after which other tasks may run.
 const SLICE: usize = 64 * 1024;
 
-/// The whole body of a request to a door of `namespace`, up to `limit` bytes. Those who send to doors have room of their own.
+/// Returns the whole body of a request to a door of `namespace`, up to `limit` bytes. Those who send to doors have room of
+/// their own.
 ///
 /// # Errors
 /// As [`read`], whatever it says that it is.
@@ -74,7 +75,7 @@ pub(crate) fn must_not_be_encoded(headers: &HeaderMap) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// The next bytes of a body, `None` at its end.
+/// Returns the next bytes of a body, `None` at its end.
 ///
 /// # Errors
 /// 400 when it breaks off, 408 when nothing comes for as long as a whole body may take.
@@ -97,7 +98,7 @@ pub(crate) async fn next(
     in_time(app, next).await
 }
 
-/// The whole body. One that came in one piece is not copied.
+/// Returns the whole body. One that came in one piece is not copied.
 pub(super) async fn collect(
     request: Request,
     announced: Option<usize>,

@@ -77,7 +77,7 @@ async fn play_one(
     Ok(Played { order: id.clone(), bill, view, items })
 }
 
-/// The plan of undoing a run by hand, in lines for people, after which it was done.
+/// Returns the plan of undoing a run by hand, in lines for people, after which it was done.
 pub(crate) async fn undo_by_hand(
     client: &Client,
     played: &mut Played,

@@ -90,7 +90,7 @@ impl Findings<'_> {
         }
     }
 
-    /// Each try, and from which span its delay was drawn.
+    /// Returns each try, and from which span its delay was drawn.
     fn retry_table(&self, tries: &[Try]) -> Table {
         let of = self.retry.max_attempts.map_or(String::new(), |max| format!(" of {max}"));
         let mut table = table(["attempt", "ended after", "with", "next after", "drawn from"]);
@@ -179,7 +179,7 @@ impl Findings<'_> {
         )
     }
 
-    /// The same for machines.
+    /// Returns the same for machines.
     pub(crate) fn json(&self, took_ms: u128) -> Value {
         let scenarios = self.told.iter().filter_map(|told| {
             let played = self.played.get(told.index)?;

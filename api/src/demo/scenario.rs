@@ -21,7 +21,7 @@ pub(crate) struct Scenario {
     pub(crate) undone_by_hand: Option<&'static str>,
 }
 
-/// All of them, in the order in which they are told.
+/// Returns all of them, in the order in which they are told.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {

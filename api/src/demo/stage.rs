@@ -51,7 +51,7 @@ impl Stage {
         Stage::set_with(voice, &Kind::ALL).await
     }
 
-    /// The same without the shop: PostgreSQL and the server.
+    /// Returns the same without the shop: PostgreSQL and the server.
     ///
     /// # Errors
     /// As [`Stage::set`].
@@ -176,7 +176,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The address of the console.
+    /// Returns the address of the console.
     pub(crate) fn console(&self) -> String {
         format!("{}/console", self.server)
     }
@@ -211,7 +211,7 @@ impl Shop {
         self.put(Kind::Stock, "shelves", shelves).await
     }
 
-    /// The ledgers of all services.
+    /// Returns the ledgers of all services.
     pub(crate) async fn ledgers(&self) -> anyhow::Result<Vec<LedgerView>> {
         let mut ledgers = Vec::new();
         for (_, url) in &self.services {

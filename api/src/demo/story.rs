@@ -67,7 +67,7 @@ impl Instant {
     }
 }
 
-/// The name of an event and what the story needs of it.
+/// Returns the name of an event and what the story needs of it.
 fn read(entry: &HistoryEntry) -> Option<(String, Event)> {
     let members: BTreeMap<String, Box<RawValue>> = entry.event.to().ok()?;
     let (name, body) = members.into_iter().next()?;
@@ -83,7 +83,7 @@ pub(crate) fn has(history: &[HistoryEntry], name: &str) -> bool {
     history.iter().filter_map(read).any(|(event, _)| event == name)
 }
 
-/// The story of a run.
+/// Returns the story of a run.
 pub(crate) fn tell(history: &[HistoryEntry]) -> Vec<Moment> {
     let start = history.first().map_or(Time(0), |entry| entry.at.0);
     let mut story = Story::default();
@@ -95,7 +95,7 @@ pub(crate) fn tell(history: &[HistoryEntry]) -> Vec<Moment> {
     story.moments
 }
 
-/// Every try of a step that was not a fan-out, with the delays between them.
+/// Returns every try of a step that was not a fan-out, with the delays between them.
 pub(crate) fn tries(history: &[HistoryEntry], step: &str) -> Vec<Try> {
     let start = history.first().map_or(Time(0), |entry| entry.at.0);
     let mut tries: Vec<Try> = Vec::new();

@@ -15,7 +15,7 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    /// A voice that says everything, or nothing.
+    /// Returns a voice that says everything, or nothing.
     pub(crate) fn new(silent: bool) -> Voice {
         Voice { silent }
     }

@@ -26,7 +26,7 @@ pub fn signature(body: &[u8]) -> Result<String, Error> {
     Ok(format!("sha256={}", HEXLOWER.encode(&mac.finalize().into_bytes())))
 }
 
-/// The schema of documents as they come.
+/// Returns the schema of documents as they come.
 #[must_use]
 pub fn vendor_schema() -> Value {
     let text = json!({"type": "string"});
@@ -36,7 +36,7 @@ pub fn vendor_schema() -> Value {
     })
 }
 
-/// The schema of what they are mapped to.
+/// Returns the schema of what they are mapped to.
 #[must_use]
 pub fn canonical_schema() -> Value {
     let text = json!({"type": "string"});
@@ -46,7 +46,7 @@ pub fn canonical_schema() -> Value {
     })
 }
 
-/// A document of about 1 kB.
+/// Returns a document of about 1 kB.
 #[must_use]
 pub fn document(id: &str) -> Value {
     json!({

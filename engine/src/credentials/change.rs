@@ -45,7 +45,7 @@ pub(crate) fn bounds() -> Vec<Bound> {
     ]
 }
 
-/// A new secret with its digest.
+/// Returns a new secret with its digest.
 fn secret() -> (String, [u8; 32]) {
     let secret = format!("bsk_{}", HEXLOWER.encode(&rand::random::<[u8; 32]>()));
     let digest = digest_of(&secret);
@@ -306,7 +306,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// The workflow of a run, by the index alone; `None` when there is no such run.
+    /// Returns the workflow of a run, by the index alone; `None` when there is no such run.
     ///
     /// # Errors
     /// [`Error::Store`].

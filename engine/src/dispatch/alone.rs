@@ -145,7 +145,7 @@ impl Alone {
 }
 
 impl State {
-    /// The kinds of the tasks whose workers are free and wait.
+    /// Returns the kinds of the tasks whose workers are free and wait.
     pub(super) fn ready_alone(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         let ready = self.alone.bars.iter().filter_map(|(worker, bar)| {
             let suspect = self.alone.suspects.get(bar.task.as_ref()?)?;
@@ -166,7 +166,7 @@ impl State {
             && !self.sessions.values().filter(of).any(Session::expects)
     }
 
-    /// A session of a worker that waits for tasks.
+    /// Returns a session of a worker that waits for tasks.
     fn polling(&self, (namespace, name): &WorkerName) -> Option<uuid::Uuid> {
         let waits = |one: &Session| {
             one.namespace == *namespace

@@ -159,7 +159,7 @@ impl Hands {
         self.sessions.contains_key(&session)
     }
 
-    /// The tasks of a run.
+    /// Returns the tasks of a run.
     fn of_run(&self, run: RunId) -> impl Iterator<Item = (&TaskKey, &Holder)> {
         self.held.get(&run).into_iter().flat_map(Tasks::iter)
     }
@@ -199,7 +199,7 @@ impl Hands {
         any
     }
 
-    /// The worker that has `task`.
+    /// Returns the worker that has `task`.
     pub(super) fn holder(&self, run: RunId, task: &TaskKey) -> Option<&str> {
         Some(&self.held.get(&run)?.get(task)?.worker)
     }

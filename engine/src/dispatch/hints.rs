@@ -171,7 +171,7 @@ impl Routes {
         }
     }
 
-    /// The oldest task of this kind whose reservation still holds.
+    /// Returns the oldest task of this kind whose reservation still holds.
     pub(super) fn next_hint(&mut self, id: u64) -> Option<ReservedTask> {
         let route = self.routes.get_mut(&id)?;
         if route.hints.is_empty() {

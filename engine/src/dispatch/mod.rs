@@ -210,7 +210,7 @@ impl Dispatcher {
         }
     }
 
-    /// A session with room for a task of this kind, in turn, among those that it may be put aside for.
+    /// Returns a session with room for a task of this kind, in turn, among those that it may be put aside for.
     pub(crate) fn grant(
         &self,
         namespace: &str,
@@ -425,12 +425,12 @@ impl Dispatcher {
     }
 }
 
-/// The name of the worker in `worker/session`.
+/// Returns the name of the worker in `worker/session`.
 fn name_of(worker: &str) -> &str {
     worker.rsplit_once('/').map_or(worker, |(name, _)| name)
 }
 
-/// The session in `worker/session`.
+/// Returns the session in `worker/session`.
 fn session_of(worker: &str) -> Option<Uuid> {
     worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok())
 }

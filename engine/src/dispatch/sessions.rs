@@ -119,7 +119,7 @@ impl Session {
         if self.barred { 0 } else { self.credit }
     }
 
-    /// The name of its worker.
+    /// Returns the name of its worker.
     pub(super) fn name(&self) -> &str {
         super::name_of(&self.worker)
     }
@@ -246,7 +246,7 @@ impl Session {
         self.queues = Arc::default();
     }
 
-    /// The queues as they were asked for last.
+    /// Returns the queues as they were asked for last.
     pub(super) fn queues(&self) -> impl Iterator<Item = &str> {
         self.queues.keys().map(String::as_str)
     }
@@ -312,7 +312,7 @@ impl Session {
         dropped > 0
     }
 
-    /// The oldest task on offer that it can do, each kind in turn.
+    /// Returns the oldest task on offer that it can do, each kind in turn.
     pub(super) fn next_hint(&mut self, routes: &mut Routes) -> Option<ReservedTask> {
         let kinds = self.routes.len();
         for step in 0..kinds {

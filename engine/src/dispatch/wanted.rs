@@ -34,7 +34,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// The turn that a namespace of so many kinds has with a look.
+    /// Returns the turn that a namespace of so many kinds has with a look.
     fn of(kinds: usize, look: u64) -> Turn {
         Turn { parts: kinds.div_ceil(LOOKED_FOR).max(1) as u64, look }
     }

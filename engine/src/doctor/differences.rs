@@ -57,7 +57,7 @@ fn columns<const N: usize>(
     }
 }
 
-/// The columns of a run, in words. The order of its labels and of their white space means nothing.
+/// Returns the columns of a run, in words. The order of its labels and of their white space means nothing.
 fn run(row: &RunRow) -> [(&'static str, String); 13] {
     let RunRow {
         namespace,
@@ -175,7 +175,7 @@ fn incidents(expected: &[IncidentRow], there: &[IncidentRow], told: &mut Vec<Str
     }
 }
 
-/// The columns of an incident, in words.
+/// Returns the columns of an incident, in words.
 fn incident(row: &IncidentRow) -> [(&'static str, String); 10] {
     let IncidentRow {
         incident,

@@ -41,7 +41,7 @@ pub(crate) struct CachedRun {
 }
 
 impl CachedRun {
-    /// A run that is about to begin.
+    /// Returns a run that is about to begin.
     pub(crate) fn new(run: RunId, order: &StartOrder, at: Time) -> Box<CachedRun> {
         let run = Run::new(run, order.workflow.graph.clone());
         Box::new(CachedRun {
@@ -107,7 +107,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// A cache for runs that weigh `limit` together, about.
+    /// Returns a cache for runs that weigh `limit` together, about.
     pub(crate) fn new(limit: u64) -> Cache {
         Cache { limit, ..Cache::default() }
     }

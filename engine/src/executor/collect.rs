@@ -96,7 +96,8 @@ impl Shard {
         self.node.counters.timers.set(self.timers.len());
     }
 
-    /// The next batch: everything that waits and may be taken, up to the limits; or one command that must go alone.
+    /// Returns the next batch: everything that waits and may be taken, up to the limits; or one command that must go
+    /// alone.
     pub(super) fn take(&mut self, may: May) -> Vec<Request> {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;

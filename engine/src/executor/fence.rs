@@ -74,7 +74,7 @@ fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: 
     })
 }
 
-/// The tasks whose work was done, by the effects of a record.
+/// Returns the tasks whose work was done, by the effects of a record.
 fn done(effects: &[Effect]) -> BTreeSet<&TaskKey> {
     let mut done = BTreeSet::new();
     for effect in effects {

@@ -118,7 +118,8 @@ pub(crate) fn add(
     Ok(Changes { state, open, added, removed, permits })
 }
 
-/// The lines of a run in `open_effects` from now on; `None` when they stay as they are, as those of a run without trouble do.
+/// Returns the lines of a run in `open_effects` from now on; `None` when they stay as they are, as those of a run without
+/// trouble do.
 fn open_effects(
     batch: &mut Batch,
     cached: &CachedRun,
@@ -177,7 +178,8 @@ fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
     batch.start(run.id(), new, state);
 }
 
-/// The tasks whose state effects can have changed: those that they name, and of `known` those of the works that they name.
+/// Returns the tasks whose state effects can have changed: those that they name, and of `known` those of the works that
+/// they name.
 fn touched(run: &Run, effects: &[Effect], known: &BTreeSet<TaskKey>) -> Vec<TaskKey> {
     let mut touched: Vec<TaskKey> = Vec::with_capacity(effects.len());
     for effect in effects {
@@ -281,7 +283,7 @@ fn permits(batch: &mut Batch, decided: &Decided, governed: &Governed) -> PermitC
     changes
 }
 
-/// The tasks of one item, or of one step with all its items.
+/// Returns the tasks of one item, or of one step with all its items.
 fn of_work<'a>(
     spilled: &'a BTreeSet<TaskKey>,
     step: &StepPath,

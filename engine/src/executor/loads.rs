@@ -96,7 +96,7 @@ impl Loads {
         self.questions.join_next().await
     }
 
-    /// The same without waiting.
+    /// Returns the same without waiting.
     pub(super) fn try_next(&mut self) -> Option<Result<Loaded, JoinError>> {
         self.questions.try_join_next()
     }

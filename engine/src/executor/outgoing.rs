@@ -86,7 +86,7 @@ fn emitted(run: &Run, emission: &Emission) -> String {
     )
 }
 
-/// The event that a milestone is, if the definition asks for it.
+/// Returns the event that a milestone is, if the definition asks for it.
 fn milestone(run: &Run, definition: &Definition, effect: &Effect) -> Option<(String, String)> {
     let (asked, event_type) = effect.milestone()?;
     if !definition.milestones.contains(&asked) {
@@ -137,7 +137,7 @@ fn text(run: &Run, mut event: Outgoing<'_>) -> String {
     serde_json::to_string(&event).unwrap_or_default()
 }
 
-/// The beginning of a text for people, as long as a label may be, without what a label may not have.
+/// Returns the beginning of a text for people, as long as a label may be, without what a label may not have.
 pub(crate) fn shortened(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).take(200).collect()
 }

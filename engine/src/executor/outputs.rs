@@ -57,7 +57,7 @@ fn given(action: Action, outcome: &TaskOutcome) -> Option<Payload> {
     }
 }
 
-/// The command to decide about once the output is judged.
+/// Returns the command to decide about once the output is judged.
 fn judged(task: TaskKey, outcome: TaskOutcome, verdict: Verdict) -> Command {
     let Some(message) = violation(verdict) else { return Command::Report { task, outcome } };
     let outcome = TaskOutcome::DoneWithoutOutput {

@@ -124,30 +124,30 @@ impl Request {
         }))
     }
 
-    /// The command to hand a task to the session that was found for it.
+    /// Returns the command to hand a task to the session that was found for it.
     pub(crate) fn hand_out(found: Match) -> Request {
         let order = ShardCommand::HandOut { task: found.task, grant: found.grant };
         Request::own(found.run, order).paid_by(&found.namespace)
     }
 
-    /// The same, in the turn of `namespace`.
+    /// Returns the same, in the turn of `namespace`.
     pub(crate) fn paid_by(mut self, namespace: &Arc<str>) -> Request {
         self.payer = Some(Arc::clone(namespace));
         self
     }
 
-    /// The same, before what waits if `urgent`.
+    /// Returns the same, before what waits if `urgent`.
     pub(crate) fn urgent_if(mut self, urgent: bool) -> Request {
         self.urgent = urgent;
         self
     }
 
-    /// The namespace whose turn it takes.
+    /// Returns the namespace whose turn it takes.
     pub(crate) fn payer(&self) -> Option<&Arc<str>> {
         self.namespace.as_ref().or(self.payer.as_ref())
     }
 
-    /// A command of a caller.
+    /// Returns a command of a caller.
     pub(crate) fn asked(
         run: RunId,
         namespace: Arc<str>,
@@ -228,12 +228,12 @@ impl Answers {
         })
     }
 
-    /// The ticket for answer `slot`; one each.
+    /// Returns the ticket for answer `slot`; one each.
     pub(crate) fn ticket(self: &Arc<Answers>, slot: usize) -> Ticket {
         Ticket { answers: self.clone(), slot, given: false }
     }
 
-    /// All answers, once they are there.
+    /// Returns all answers, once they are there.
     pub(crate) async fn wait(&self) -> Vec<Answer> {
         loop {
             let complete = self.complete.notified();

@@ -144,7 +144,7 @@ impl Breaker {
         }
     }
 
-    /// The probe that is out.
+    /// Returns the probe that is out.
     pub(crate) fn probe(&self) -> Option<&Probe> {
         match self {
             Breaker::HalfOpen { probe, .. } => probe.as_ref(),

@@ -8,8 +8,8 @@ use super::{Governed, Queue};
 /// Number of tasks of a run that are reported.
 const MOST: usize = 20;
 
-/// The conditions of a run's tasks on offer in governed queues: `QueueDamaged`, `QueuePaused`, `DestinationUnavailable`,
-/// `RetryBudgetExhausted`, `QueueLimited`.
+/// Returns the conditions of a run's tasks on offer in governed queues: `QueueDamaged`, `QueuePaused`,
+/// `DestinationUnavailable`, `RetryBudgetExhausted`, `QueueLimited`.
 pub(crate) fn conditions(governed: &Governed, run: &Run, now: Time) -> Vec<Condition> {
     let offered = run.offered().into_iter();
     let told = offered.filter_map(|task| {

@@ -90,7 +90,7 @@ pub(crate) struct Damaged {
 }
 
 impl Queue {
-    /// A queue as its row says. One whose row cannot be read is damaged, and allows nothing.
+    /// Returns a queue as its row says. One whose row cannot be read is damaged, and allows nothing.
     pub(crate) fn read(row: QueueRow) -> Queue {
         let (policy, limiter) =
             (serde_json::from_str(&row.policy), serde_json::from_str(&row.limiter));
@@ -132,7 +132,7 @@ impl Governed {
         self.queues.get(namespace)?.get(queue)
     }
 
-    /// The governed queue of a task of `run`.
+    /// Returns the governed queue of a task of `run`.
     pub(crate) fn of_task(&self, run: &Run, task: &TaskKey) -> Option<&Arc<Queue>> {
         let queues = self.queues.get(run.namespace())?;
         queues.get(run.route(task)?.0)
@@ -144,7 +144,7 @@ impl Governed {
 }
 
 impl Flow {
-    /// The governed queues; `None` when there are none, as at nearly every node.
+    /// Returns the governed queues; `None` when there are none, as at nearly every node.
     pub(crate) fn governed(&self) -> Option<Arc<Governed>> {
         if !self.governs.load(Ordering::Acquire) {
             return None;

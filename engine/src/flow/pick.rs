@@ -57,7 +57,7 @@ impl Limits {
     }
 }
 
-/// Those of `candidates` that go now, in order. `turn` is the key that went last, and will be.
+/// Returns those of `candidates` that go now, in order. `turn` is the key that went last, and will be.
 pub(crate) fn pick(
     mut candidates: Vec<Candidate>,
     turn: &mut Option<String>,

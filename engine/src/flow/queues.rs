@@ -196,7 +196,7 @@ impl Engine {
     }
 }
 
-/// An act on a queue, at an instant to come.
+/// Returns an act on a queue, at an instant to come.
 fn act<'a>(namespace: &'a str, queue: &'a str, verb: &'static str, by: &'a By) -> Act<'a> {
     Act { namespace, thing: Thing::Queue, name: queue, at: Time(0), verb, by, detail: None }
 }

@@ -33,7 +33,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    /// The reprocessing that events are appended by.
+    /// Returns the reprocessing that events are appended by.
     pub(super) fn reprocess(self) -> Option<Uuid> {
         match self {
             Mode::Many(id) => Some(id),
@@ -258,7 +258,7 @@ impl Engine {
     }
 }
 
-/// The contract that a document follows, and the one that it is mapped to.
+/// Returns the contract that a document follows, and the one that it is mapped to.
 fn edge_of(open: &OpenSource, contract: Option<&str>) -> Option<EdgeName> {
     let (subject, version) = contract?.split_once('@')?;
     Some((subject.to_owned(), version.parse().ok()?, open.target(subject)?))

@@ -21,7 +21,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Its headers as the rules read them.
+    /// Returns its headers as the rules read them.
     #[must_use]
     pub fn pairs(&self) -> Vec<(&str, &[u8])> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()

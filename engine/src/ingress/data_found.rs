@@ -40,7 +40,7 @@ impl Whole {
         self.stories.iter().cloned().collect()
     }
 
-    /// Its documents and its events.
+    /// Returns its documents and its events.
     pub(super) fn into_lists(self) -> (Vec<Uuid>, Vec<Uuid>) {
         (self.documents.into_iter().collect(), self.events.into_iter().collect())
     }

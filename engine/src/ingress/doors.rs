@@ -49,25 +49,25 @@ pub struct OpenSource {
 }
 
 impl OpenSource {
-    /// The most bytes of a request with one document.
+    /// Returns the most bytes of a request with one document.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
         self.source.document().max_bytes
     }
 
-    /// The most documents in a second.
+    /// Returns the most documents in a second.
     #[must_use]
     pub fn rate(&self) -> Option<u32> {
         self.source.document().rate
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its namespace.
+    /// Returns its namespace.
     #[must_use]
     pub fn namespace(&self) -> &Arc<str> {
         &self.namespace
@@ -106,24 +106,24 @@ impl OpenSource {
         self.source.admit_file(Headers::new(headers), now)
     }
 
-    /// The rules of the source.
+    /// Returns the rules of the source.
     pub(super) fn rules(&self) -> &Source {
         &self.source
     }
 
-    /// The versions of a contract that it accepts.
+    /// Returns the versions of a contract that it accepts.
     pub(super) fn versions(&self, subject: &str) -> Option<BTreeMap<u32, VersionState>> {
         self.states.get(subject).cloned()
     }
 
-    /// The contract that documents of another are mapped to.
+    /// Returns the contract that documents of another are mapped to.
     pub(super) fn target(&self, subject: &str) -> Option<Target> {
         let mut accepts = self.source.document().accepts.iter();
         let (to, version) = accepts.find(|accept| accept.contract == subject)?.target()?;
         Some((to.to_owned(), version))
     }
 
-    /// The active revision of a transform.
+    /// Returns the active revision of a transform.
     pub(super) fn active(&self, (from, version, (to, to_version)): &EdgeName) -> Option<i32> {
         let is = |edge: &&table::ActiveRow| {
             (&edge.0, edge.1.unsigned_abs(), &edge.2, edge.3.unsigned_abs())
@@ -132,7 +132,7 @@ impl OpenSource {
         self.active.iter().find(is).map(|edge| edge.4)
     }
 
-    /// The most trust that its events have.
+    /// Returns the most trust that its events have.
     pub(super) fn ceiling(&self) -> Trust {
         self.source.document().trust_ceiling
     }
@@ -173,7 +173,7 @@ impl Doors {
         self.lock().forget(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// A revision of a transform, if it is kept.
+    /// Returns a revision of a transform, if it is kept.
     pub(super) fn transform(
         &self,
         namespace: &Arc<str>,
@@ -295,7 +295,7 @@ impl Engine {
         Ok(Some(open))
     }
 
-    /// The schema of a version, with how members are taken that it does not name.
+    /// Returns the schema of a version, with how members are taken that it does not name.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::Conflict`] `contract_damaged`; [`Error::Busy`].

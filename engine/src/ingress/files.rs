@@ -238,7 +238,7 @@ impl Engine {
     }
 }
 
-/// The most bytes of the first row: that of a CSV file names the columns.
+/// Returns the most bytes of the first row: that of a CSV file names the columns.
 fn first_limit(form: FileForm, limit: usize) -> usize {
     match form {
         FileForm::Csv => LONGEST_HEADER,

@@ -186,7 +186,7 @@ impl Engine {
     }
 }
 
-/// The request of a file, with some of its rows.
+/// Returns the request of a file, with some of its rows.
 fn arrival_of(row: &ImportRow, body: Vec<u8>) -> Arrival {
     let headers: HashMap<String, String> = serde_json::from_str(&row.headers).unwrap_or_default();
     Arrival {
@@ -198,7 +198,7 @@ fn arrival_of(row: &ImportRow, body: Vec<u8>) -> Arrival {
     }
 }
 
-/// The id of the document of a row: a UUIDv7 of when the file began to come.
+/// Returns the id of the document of a row: a UUIDv7 of when the file began to come.
 fn id_of_row(import: Uuid, number: i64) -> Uuid {
     let mut digest = Sha256::new();
     digest.update(import.as_bytes());

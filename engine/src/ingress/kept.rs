@@ -18,7 +18,7 @@ const LONGEST_TYPE: usize = 200;
 /// Parts of the names of headers that carry secrets.
 const SECRETS: [&str; 6] = ["authorization", "cookie", "secret", "token", "password", "api-key"];
 
-/// The headers of a request that are kept: none that carries a secret, and none without end.
+/// Returns the headers of a request that are kept: none that carries a secret, and none without end.
 pub(super) fn headers(all: &[(String, Vec<u8>)]) -> BTreeMap<String, String> {
     let (most, longest) = KEPT_HEADERS;
     let mut kept: BTreeMap<String, String> = BTreeMap::new();
@@ -38,7 +38,7 @@ pub(super) fn headers(all: &[(String, Vec<u8>)]) -> BTreeMap<String, String> {
     kept
 }
 
-/// A document as it came, before anything is decided about it.
+/// Returns a document as it came, before anything is decided about it.
 pub(super) fn new(
     open: &OpenSource,
     arrival: &Arrival,
@@ -78,7 +78,7 @@ pub(super) fn new(
     }
 }
 
-/// The same once it was refused.
+/// Returns the same once it was refused.
 pub(super) fn refused(intake: NewIntake, rejected: &Rejected) -> NewIntake {
     let errors = (!rejected.violations.is_empty())
         .then(|| serde_json::to_string(&rejected.violations).unwrap_or_default());
@@ -97,7 +97,7 @@ pub(super) fn hints(hints: &Hints) -> Option<String> {
     (!hints.captured.is_empty()).then(|| serde_json::to_string(&hints.captured).unwrap_or_default())
 }
 
-/// An existing document that is processed again.
+/// Returns an existing document that is processed again.
 pub(super) fn again(
     open: &OpenSource,
     arrival: &Arrival,

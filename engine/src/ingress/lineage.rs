@@ -50,7 +50,7 @@ impl Engine {
         })
     }
 
-    /// The chain of causes of an event, the nearest first.
+    /// Returns the chain of causes of an event, the nearest first.
     async fn causes(
         &self,
         namespace: &str,
@@ -90,7 +90,7 @@ fn cause_of(event: &EventView) -> Option<Uuid> {
     event.causation_id.as_ref()?.parse().ok()
 }
 
-/// The events that followed from one, by their positions.
+/// Returns the events that followed from one, by their positions.
 fn effects(id: Uuid, story: &HashMap<Uuid, EventView>) -> Vec<LineageEvent> {
     let mut in_order: Vec<&EventView> = story.values().collect();
     in_order.sort_by_key(|event| event.position);

@@ -39,7 +39,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// The event that says so, of a document that may be trusted so far.
+    /// Returns the event that says so, of a document that may be trusted so far.
     pub(super) fn event(&self, trust: Trust, occurred_at: Option<String>) -> MappedEvent<'_> {
         MappedEvent {
             contract: (&self.to.0, self.to.1),
@@ -55,7 +55,7 @@ impl Made {
     }
 }
 
-/// The key of the `count`-th event that a document is mapped to.
+/// Returns the key of the `count`-th event that a document is mapped to.
 pub(super) fn key(intake: Uuid, count: i32) -> String {
     format!("{intake}>{count}")
 }
@@ -124,7 +124,7 @@ pub(super) fn failed(edge: &EdgeName, failures: Option<String>, count: i32) -> M
     }
 }
 
-/// The refusal of a document that a rule of its transform refuses.
+/// Returns the refusal of a document that a rule of its transform refuses.
 fn rejected(failures: &[Failure]) -> Rejected {
     let violation = |failure: &Failure| {
         Violation::new(failure.pointer.to_string(), &failure.code, failure.message.clone())

@@ -35,7 +35,7 @@ pub struct IntakeQuery {
 }
 
 impl IntakeQuery {
-    /// The same for the table.
+    /// Returns the same for the table.
     fn filter(&self) -> IntakeFilter {
         IntakeFilter {
             source: self.source.clone(),

@@ -158,7 +158,7 @@ pub(super) fn ready(
     }
 }
 
-/// The refusal of a document whose dedupe key another one has.
+/// Returns the refusal of a document whose dedupe key another one has.
 pub(super) fn reused() -> Rejected {
     Rejected {
         status: status_of(ErrorKind::Conflict),
@@ -181,7 +181,7 @@ pub(super) fn held_back() -> Taken {
     })
 }
 
-/// The answers for a batch that was not appended because one of its documents has the key of another.
+/// Returns the answers for a batch that was not appended because one of its documents has the key of another.
 pub(super) fn all_refused(count: usize, why: &str) -> Vec<Result<Taken, Error>> {
     let one = || {
         let refused = RefusedIntake { intake_id: None, ..RefusedIntake::of(reused(), None) };

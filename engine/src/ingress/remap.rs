@@ -96,8 +96,8 @@ impl Engine {
         Ok(again)
     }
 
-    /// The version of the stream of what a document is mapped to, if it is the newest document of the entity; `Err` when a
-    /// newer one was mapped. `None` when there is no stream.
+    /// Returns the version of the stream of what a document is mapped to, if it is the newest document of the entity;
+    /// `Err` when a newer one was mapped. `None` when there is no stream.
     pub(super) async fn newest(
         &self,
         open: &OpenSource,
@@ -126,7 +126,7 @@ pub(super) fn overtaken(mapping: Mapping, count: i32) -> Mapping {
     Mapping { state: "overtaken", event: None, digest: None, count, failures: None, ..mapping }
 }
 
-/// The event of a document that is mapped otherwise than before.
+/// Returns the event of a document that is mapped otherwise than before.
 fn superseding(
     open: &OpenSource,
     row: &IntakeRow,

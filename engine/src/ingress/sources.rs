@@ -314,7 +314,7 @@ fn check_contracts(spec: &SourceSpec, is_known: impl Fn(&str) -> bool) -> Result
     if wrong.is_empty() { Ok(()) } else { Err(refused(wrong, "/spec")) }
 }
 
-/// The contracts that documents are mapped to, each with the place where a spec says so.
+/// Returns the contracts that documents are mapped to, each with the place where a spec says so.
 fn targets(spec: &SourceSpec) -> impl Iterator<Item = (usize, String)> {
     let accepts = spec.accepts.iter().enumerate();
     accepts.filter_map(|(index, accepts)| {
@@ -323,7 +323,7 @@ fn targets(spec: &SourceSpec) -> impl Iterator<Item = (usize, String)> {
     })
 }
 
-/// The contracts that a spec accepts, as far as their names may be those of contracts.
+/// Returns the contracts that a spec accepts, as far as their names may be those of contracts.
 pub(super) fn subjects(spec: &SourceSpec) -> Vec<String> {
     let names = spec.accepts.iter().map(|accepts| &accepts.contract);
     names.filter(|name| is_name(name)).cloned().collect()

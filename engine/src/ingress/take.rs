@@ -24,7 +24,7 @@ use crate::{Engine, Error};
 const LONG: usize = 64 * 1024;
 
 impl Engine {
-    /// The time of the engine, at which a request has come.
+    /// Returns the time of the engine, at which a request has come.
     #[must_use]
     pub fn now(&self) -> Time {
         self.node().clock.now()
@@ -330,7 +330,7 @@ impl BatchRead {
 /// A document whose events were to be appended, and the result of the first.
 type Appended = (Option<NewIntake>, Result<EventReceipt, Error>);
 
-/// The receipt at a place.
+/// Returns the receipt at a place.
 fn first(mut receipts: Vec<EventReceipt>, place: usize) -> Result<EventReceipt, Error> {
     if place >= receipts.len() {
         return Err(Error::Bug("an event that was appended has no receipt".to_owned()));
@@ -352,7 +352,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The door through which they come.
+    /// Returns the door through which they come.
     fn door(self) -> &'static str {
         match self {
             Way::ByItself => "request",

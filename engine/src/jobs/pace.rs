@@ -19,7 +19,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The pace of a job with this rate a second, whose acts so far are paid for until `paid_until`.
+    /// Returns the pace of a job with this rate a second, whose acts so far are paid for until `paid_until`.
     pub(super) fn new(rate: f64, paid_until: Time) -> Pace {
         #[expect(clippy::cast_possible_truncation, reason = "0.1 to 1,000 a second: 1 ms to 11 s")]
         let spacing = (APART * 1_000.0 / rate).ceil() as i64;

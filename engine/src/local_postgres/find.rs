@@ -82,7 +82,7 @@ fn binaries_in(dir: &Path) -> Option<Binaries> {
     Some(Binaries { initdb, postgres, version })
 }
 
-/// The major version in `postgres (PostgreSQL) 15.18 (Debian 15.18-0)`, also of betas (`18beta1`).
+/// Returns the major version in `postgres (PostgreSQL) 15.18 (Debian 15.18-0)`, also of betas (`18beta1`).
 fn major_version(text: &str) -> Option<u32> {
     let number = text.split_once("(PostgreSQL)")?.1.trim_start();
     let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());

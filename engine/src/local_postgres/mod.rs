@@ -124,7 +124,7 @@ impl LocalPostgres {
         server.ready().await
     }
 
-    /// The URL of the database `name` on this server, for sqlx and libpq alike.
+    /// Returns the URL of the database `name` on this server, for sqlx and libpq alike.
     #[must_use]
     pub fn url(&self, name: &str) -> String {
         let dir = percent_encode(&self.dir.to_string_lossy());
@@ -179,13 +179,13 @@ impl LocalPostgres {
         dropped.map_err(|error| failed(format!("dropping the database {name}"), error))
     }
 
-    /// The process id of the server.
+    /// Returns the process id of the server.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The directory of data, log (`server.log`) and socket.
+    /// Returns the directory of data, log (`server.log`) and socket.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -66,7 +66,7 @@ pub(super) fn make_dir(
     Ok(dir)
 }
 
-/// The first directory on the way to `path` that does not let `user` through.
+/// Returns the first directory on the way to `path` that does not let `user` through.
 fn blocked_for(user: &Unprivileged, path: &Path) -> Option<PathBuf> {
     let closed = |dir: &&Path| {
         fs::metadata(dir).is_ok_and(|meta| {

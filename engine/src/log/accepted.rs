@@ -94,7 +94,7 @@ impl EventDraft {
         self.draft.envelope.occurred_at.clone()
     }
 
-    /// The stream that it is about.
+    /// Returns the stream that it is about.
     pub(crate) fn stream(&self) -> Option<&str> {
         self.draft.envelope.stream.as_deref()
     }
@@ -115,7 +115,7 @@ impl EventDraft {
         self
     }
 
-    /// The document that it was.
+    /// Returns the document that it was.
     pub(crate) fn document(&self) -> Option<NewIntake> {
         self.intake.as_deref().cloned()
     }
@@ -137,7 +137,7 @@ pub(crate) struct MappedEvent<'a> {
     pub(crate) supersedes: Option<String>,
 }
 
-/// An envelope of what comes through a door, about which nothing is said yet.
+/// Returns an envelope of what comes through a door, about which nothing is said yet.
 pub(super) fn plain(door: &Door) -> Envelope {
     Envelope {
         id: String::new(),

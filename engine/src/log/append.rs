@@ -60,7 +60,7 @@ impl Engine {
         answered.await.map_err(lost)?
     }
 
-    /// The most bytes of the data of an event.
+    /// Returns the most bytes of the data of an event.
     #[must_use]
     pub fn event_limit(&self) -> usize {
         self.node().options.payload_limit

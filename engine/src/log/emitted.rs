@@ -96,7 +96,7 @@ pub(crate) async fn settle(node: &Arc<Node>, namespace: &Arc<str>) -> Result<boo
     Ok(false)
 }
 
-/// The source of the keys of what runs emit.
+/// Returns the source of the keys of what runs emit.
 pub(crate) fn key_source() -> String {
     format!("{DOOR}run")
 }
@@ -163,7 +163,8 @@ fn is_refusal(error: &Error) -> bool {
     !matches!(error, Error::Busy | Error::Store(_))
 }
 
-/// The event of a row. One that cannot follow from its cause is the end of its chain; one with another fault has no data.
+/// Returns the event of a row. One that cannot follow from its cause is the end of its chain; one with another fault has
+/// no data.
 fn draft(row: &EmittedRow, fault: Result<(), &Error>) -> Result<EventDraft, Error> {
     let damaged = |why: String| {
         Error::Store(format!("an event that run {} emitted is damaged: {why}", row.run))

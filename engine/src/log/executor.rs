@@ -118,7 +118,7 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// The executor, and the one to which it passes requests that wait for the transactions of
+    /// Returns the executor, and the one to which it passes requests that wait for the transactions of
     /// others.
     pub(crate) fn pair(node: &Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> [Executor; 2] {
         let (apart, outlet) = mpsc::unbounded_channel();

@@ -46,7 +46,7 @@ impl Heads {
         Waiter { heads: self, seen: head.subscribe(), namespace }
     }
 
-    /// The first namespaces after one whose readers wait.
+    /// Returns the first namespaces after one whose readers wait.
     fn after(&self, last: Option<&Arc<str>>) -> Vec<String> {
         let from = last.map_or(Bound::Unbounded, |last| Bound::Excluded(Arc::clone(last)));
         let waiting = self.lock();

@@ -78,7 +78,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The door to the log, and the end at which its executor takes requests.
+    /// Returns the door to the log, and the end at which its executor takes requests.
     pub(crate) fn new() -> (Log, mpsc::UnboundedReceiver<executor::Message>) {
         let (requests, outlet) = mpsc::unbounded_channel();
         let log = Log {

@@ -126,7 +126,7 @@ fn receipt(row: &KnownEvent) -> Receipt {
     }
 }
 
-/// The answer for an event.
+/// Returns the answer for an event.
 fn answer(outcome: &Outcome) -> EventReceipt {
     let receipt = outcome.receipt();
     EventReceipt {
@@ -343,8 +343,8 @@ impl Rows {
     }
 }
 
-/// A document with the ids of its events: that of the event at `ord` and of the one after it, which it was mapped to; or, if its
-/// event was there before, of the one at `ord`.
+/// Returns a document with the ids of its events: that of the event at `ord` and of the one after it, which it was mapped to;
+/// or, if its event was there before, of the one at `ord`.
 fn numbered(intake: &NewIntake, batch: Uuid, ord: i16) -> NewIntake {
     let mut intake = intake.clone();
     let own = event_id(batch, ord);
@@ -360,7 +360,7 @@ fn numbered(intake: &NewIntake, batch: Uuid, ord: i16) -> NewIntake {
     intake
 }
 
-/// The leaf of an event: every column of its envelope, in their order.
+/// Returns the leaf of an event: every column of its envelope, in their order.
 fn leaf_of(id: &str, event: &NewEvent) -> [u8; 32] {
     let text = |number: i64| number.to_string();
     let (version, trust) = (event.stream_version.map(text), text(event.trust.into()));

@@ -77,14 +77,14 @@ impl Family {
         self.samples.push(Sample { suffix: "", labels, value });
     }
 
-    /// A family with one number and no labels.
+    /// Returns a family with one number and no labels.
     fn one(mut self, value: f64) -> Family {
         self.add(&[], value);
         self
     }
 }
 
-/// A count as a number that is exact below 2^53.
+/// Returns a count as a number that is exact below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near")]
 fn number(count: u64) -> f64 {
     count as f64

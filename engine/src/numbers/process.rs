@@ -70,7 +70,7 @@ fn resident_pages() -> Option<u64> {
     std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()
 }
 
-/// A field of `/proc/self/stat`, counted from the first after the name, which may have spaces.
+/// Returns a field of `/proc/self/stat`, counted from the first after the name, which may have spaces.
 fn stat(field: usize) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/stat").ok()?;
     text.rsplit_once(") ")?.1.split(' ').nth(field)?.parse().ok()

@@ -147,7 +147,7 @@ fn of_the_way(found: &[(String, u64, Time)], now: Time) -> [Family; 6] {
     ]
 }
 
-/// The counts of the workflows with the most runs, and of all others together.
+/// Returns the counts of the workflows with the most runs, and of all others together.
 fn bounded(runs: &[(String, String, u64)]) -> BTreeMap<(&str, &str), u64> {
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     for (workflow, _, count) in runs {

@@ -17,7 +17,7 @@ use crate::store::{journal, runs};
 /// Size of the records that are put together to a page without waiting for a turn, in bytes.
 const AT_ONCE: usize = 256 * 1024;
 
-/// The history of a run in order.
+/// Returns the history of a run in order.
 pub(crate) async fn history(
     node: &Arc<Node>,
     namespace: &str,
@@ -148,7 +148,8 @@ fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_
     Payload::trusted(text)
 }
 
-/// A member of an event with its document in place, or its instant as a date. A document that was erased is `null`.
+/// Returns a member of an event with its document in place, or its instant as a date. A document that was erased is
+/// `null`.
 fn spelt(event: &str, member: &str, value: &RawValue, documents: &[Payload]) -> String {
     let document = |slot: usize| {
         documents.get(slot).map_or_else(|| "null".to_owned(), |found| found.text().to_owned())

@@ -42,7 +42,7 @@ pub(crate) async fn items(
     Ok(Page { items: found, next })
 }
 
-/// The path of the item with this key.
+/// Returns the path of the item with this key.
 pub(crate) async fn item_with_key(
     node: &Arc<Node>,
     namespace: &str,

@@ -34,7 +34,7 @@ pub(crate) const MOST_TOUCHED: u32 = 1_000;
 /// Message for a listed run whose journal is empty.
 const NO_RECORDS: &str = "no record of the run is there";
 
-/// The number of a run's last record; `None` when all of its journal is lost.
+/// Returns the number of a run's last record; `None` when all of its journal is lost.
 async fn last_record(
     connection: &mut PgConnection,
     namespace: &str,
@@ -207,14 +207,14 @@ async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
 /// The kind of the cursors of plans.
 const UNDOS: char = 'u';
 
-/// The page of a plan with `limit` undos at most, from a cursor on.
+/// Returns the page of a plan with `limit` undos at most, from a cursor on.
 pub(crate) fn plan_page(after: Option<&str>, limit: u32) -> Result<PlanPage, Error> {
     let step = |text| Cursor::place(UNDOS, text, |place| place.parse().ok());
     let after = after.map(step).transpose()?;
     Ok(PlanPage { after, most: limit as usize, bytes: ANSWER_BYTES })
 }
 
-/// The plan as callers see it, with a cursor for its next page.
+/// Returns the plan as callers see it, with a cursor for its next page.
 pub(crate) fn with_cursor(plan: Plan) -> Plan {
     Plan { next: plan.next.map(|step| Cursor::of(UNDOS, &step)), ..plan }
 }
@@ -233,7 +233,7 @@ pub(crate) async fn plan(
     Ok(Plan { dependents: dependents(node, namespace, id).await?, ..with_cursor(planned) })
 }
 
-/// The runs under way that require a fact which a run has established and which is withdrawn when it moves on.
+/// Returns the runs under way that require a fact which a run has established and which is withdrawn when it moves on.
 pub(crate) async fn dependents(
     node: &Arc<Node>,
     namespace: &str,

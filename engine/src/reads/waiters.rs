@@ -84,7 +84,7 @@ impl Waiters {
         }
     }
 
-    /// The next of the runs that are waited for, at most `most`, in turns.
+    /// Returns the next of the runs that are waited for, at most `most`, in turns.
     fn next(&self, most: usize) -> Vec<RunId> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Vec::new();

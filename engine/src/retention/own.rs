@@ -17,7 +17,7 @@ use crate::{Engine, Error, definitions};
 /// Number of workflows with a retention of their own that are read together.
 const WORKFLOWS: i64 = 1_000;
 
-/// The runs of workflows that are kept shorter than the server says.
+/// Returns the runs of workflows that are kept shorter than the server says.
 pub(super) async fn shorter(
     connection: &mut PgConnection,
     cutoff: Cutoff,

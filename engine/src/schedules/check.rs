@@ -139,7 +139,7 @@ fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     }
 }
 
-/// The request that starts the run for `instant`.
+/// Returns the request that starts the run for `instant`.
 pub(super) fn request(
     name: &str,
     spec: &ScheduleSpec,

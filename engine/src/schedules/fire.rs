@@ -255,7 +255,7 @@ async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
     Ok(runs::ended(&mut connection, run).await?.is_some_and(|(_, ended)| !ended))
 }
 
-/// The pattern of a schedule that was checked when it was put there.
+/// Returns the pattern of a schedule that was checked when it was put there.
 pub(super) fn calendar(row: &ScheduleRow) -> Result<Calendar, Error> {
     Calendar::read(&When::from(&row.spec)).map_err(|violations| {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();

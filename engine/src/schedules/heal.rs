@@ -69,7 +69,7 @@ pub(crate) async fn check(
     Ok((mended, last))
 }
 
-/// A row with the calendar of its patterns, or why it cannot be read.
+/// Returns a row with the calendar of its patterns, or why it cannot be read.
 fn read(row: Result<ScheduleRow, sqlx::Error>) -> Result<(ScheduleRow, Calendar), String> {
     let row = row.map_err(|error| error.to_string())?;
     let calendar = calendar(&row).map_err(|error| error.to_string())?;

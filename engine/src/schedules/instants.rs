@@ -137,7 +137,7 @@ impl Calendar {
         ("/end", "no instant lies between begin and end")
     }
 
-    /// The first instant later than `after`; `None` when there is none, or none before the year 2101.
+    /// Returns the first instant later than `after`; `None` when there is none, or none before the year 2101.
     pub(crate) fn next(&self, after: Time) -> Option<Time> {
         let after = after.max(Time(self.begin.0.saturating_sub(1)));
         let after = after.0.div_euclid(1_000).max(BEGIN);
@@ -153,12 +153,12 @@ impl Calendar {
         if pattern.repeating { self.matching(pattern, after) } else { self.reached(pattern, after) }
     }
 
-    /// The instants later than `after`, in order.
+    /// Returns the instants later than `after`, in order.
     pub(crate) fn instants(&self, after: Time) -> impl Iterator<Item = Time> {
         std::iter::successors(self.next(after), |last| self.next(*last))
     }
 
-    /// The instant in local time with its offset, as RFC 3339 has it: `2026-03-29T03:00:00+02:00`.
+    /// Returns the instant in local time with its offset, as RFC 3339 has it: `2026-03-29T03:00:00+02:00`.
     pub(crate) fn local(&self, at: Time) -> String {
         let local = utc(at.0.div_euclid(1_000)).with_timezone(&self.zone);
         local.to_rfc3339_opts(SecondsFormat::Secs, false)
@@ -216,7 +216,7 @@ impl Calendar {
     }
 }
 
-/// The first local time after `local` that matches. Both are seconds since 1970 on the local clock.
+/// Returns the first local time after `local` that matches. Both are seconds since 1970 on the local clock.
 fn first_match(pattern: &Pattern, every: Option<&Every>, local: i64) -> Option<i64> {
     let next = |times: &Times| first_of(times, every, local);
     pattern.alternatives.iter().filter_map(next).min()
@@ -244,7 +244,7 @@ fn utc(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// The first second in `(no, yes]` at which `holds` begins to hold, which it does at `yes` and not at `no`.
+/// Returns the first second in `(no, yes]` at which `holds` begins to hold, which it does at `yes` and not at `no`.
 fn boundary(mut no: i64, mut yes: i64, holds: impl Fn(i64) -> bool) -> i64 {
     while yes - no > 1 {
         let middle = no + (yes - no) / 2;

@@ -110,7 +110,7 @@ pub(crate) struct Turn {
 }
 
 impl<'a> Plan<'a> {
-    /// The plan of a schedule whose pattern was read.
+    /// Returns the plan of a schedule whose pattern was read.
     pub(crate) fn of(row: &'a ScheduleRow, calendar: &'a Calendar) -> Plan<'a> {
         Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar }
     }
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
 }
 
 impl State {
-    /// A schedule made now: instants count from now on.
+    /// Returns a schedule made now: instants count from now on.
     pub(crate) fn new(now: Time) -> State {
         State {
             created_at: now,
@@ -267,7 +267,7 @@ impl State {
         blocked
     }
 
-    /// The starts that are to be made.
+    /// Returns the starts that are to be made.
     pub(crate) fn going(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.iter().filter(|one| one.going)
     }
@@ -421,7 +421,7 @@ impl State {
         self.created_at
     }
 
-    /// All instants of the calendar up to this one have been taken up.
+    /// Returns all instants of the calendar up to this one have been taken up.
     pub(crate) fn considered(&self) -> Time {
         self.considered
     }
@@ -442,7 +442,7 @@ impl State {
         self.backfills.len()
     }
 
-    /// The instants whose starts are put off, and until when.
+    /// Returns the instants whose starts are put off, and until when.
     pub(crate) fn put_off(&self) -> impl Iterator<Item = (Time, Time)> {
         self.waiting.iter().filter_map(|one| Some((one.instant, one.starts_at?)))
     }

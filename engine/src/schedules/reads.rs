@@ -49,7 +49,7 @@ impl Engine {
         Ok(Page { items: rows.into_iter().map(shown).collect(), next })
     }
 
-    /// The next starts of a schedule, 1 to 1,000.
+    /// Returns the next starts of a schedule, 1 to 1,000.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -89,7 +89,7 @@ impl Engine {
     }
 }
 
-/// The schedule of this name.
+/// Returns the schedule of this name.
 pub(super) async fn found(node: &Node, namespace: &str, name: &str) -> Result<ScheduleRow, Error> {
     let row = if name.contains('\0') { None } else { find(node, namespace, name).await? };
     row.ok_or_else(|| unknown(name))
@@ -103,7 +103,7 @@ pub(super) fn unknown(name: &str) -> Error {
     }
 }
 
-/// The next `count` starts; of a paused schedule those that it would make from now on.
+/// Returns the next `count` starts; of a paused schedule those that it would make from now on.
 fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>, Error> {
     let calendar = calendar(row)?;
     let plan = Plan::of(row, &calendar);
@@ -152,7 +152,7 @@ pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> 
     })
 }
 
-/// The line of a schedule that cannot be read.
+/// Returns the line of a schedule that cannot be read.
 fn damaged_line(name: String, why: &str) -> ScheduleLine {
     ScheduleLine {
         name,

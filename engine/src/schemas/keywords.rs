@@ -205,7 +205,7 @@ impl Check<'_> {
     }
 }
 
-/// The name that differs from `name` in at most two characters, if there is one.
+/// Returns the name that differs from `name` in at most two characters, if there is one.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     if name.len() > 40 {
         return None;

@@ -113,7 +113,7 @@ impl Schemas {
         self.judge(namespace, schema, document).await?.into_result(at, code)
     }
 
-    /// The same as a verdict, however long it takes.
+    /// Returns the same as a verdict, however long it takes.
     ///
     /// # Errors
     /// [`Error::Busy`].
@@ -150,7 +150,7 @@ impl Schemas {
         self.pool.run(namespace, work).await
     }
 
-    /// The verdict if it takes no time worth mentioning and the schema is compiled.
+    /// Returns the verdict if it takes no time worth mentioning and the schema is compiled.
     pub(crate) fn judge_at_once(&self, schema: &Payload, document: &Payload) -> Option<Verdict> {
         if document.text().len() > BYTES_AT_ONCE {
             return None;

@@ -166,7 +166,7 @@ fn put_back(value: &mut Value, numbers: &[Number]) {
     }
 }
 
-/// The numbers of a JSON text, each with where it begins.
+/// Returns the numbers of a JSON text, each with where it begins.
 fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -210,7 +210,7 @@ fn is_integer(token: &str) -> bool {
     token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok()
 }
 
-/// An integer that is written with a fraction of zeros.
+/// Returns an integer that is written with a fraction of zeros.
 fn whole(token: &str) -> Option<Number> {
     let (whole, fraction) = token.split_once('.')?;
     if !fraction.bytes().all(|digit| digit == b'0') {
@@ -224,7 +224,7 @@ fn is_far(double: f64) -> bool {
     (WHOLE..FARTHEST).contains(&double.abs())
 }
 
-/// The double that is nearest to a number.
+/// Returns the double that is nearest to a number.
 fn double(token: &str) -> f64 {
     token.parse::<f64>().map_or(0.0, |double| double.clamp(f64::MIN, f64::MAX))
 }
@@ -234,7 +234,7 @@ fn decimal(double: f64) -> String {
     if double.abs() >= WHOLE { format!("{double:.0}") } else { format!("{double:e}") }
 }
 
-/// The place of a double among all, in order.
+/// Returns the place of a double among all, in order.
 fn place(double: f64) -> u64 {
     let bits = double.to_bits();
     if double.is_sign_negative() { !bits } else { bits | 1 << 63 }

@@ -197,7 +197,7 @@ impl Reader<'_> {
         Size::of(states)
     }
 
-    /// An atom with the quantifiers that follow.
+    /// Returns an atom with the quantifiers that follow.
     fn repeated(&mut self, atom: Size) -> Size {
         let mut size = atom;
         let mut quantified = false;
@@ -213,7 +213,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The most repetitions that `{n}`, `{n,}` or `{n,m}` asks for.
+    /// Returns the most repetitions that `{n}`, `{n,}` or `{n,m}` asks for.
     fn count(&mut self) -> Option<u64> {
         let inner = self.rest.strip_prefix('{')?;
         let end = inner.find('}')?;

@@ -289,7 +289,7 @@ impl<'a> Reader<'a> {
         Ok(expanded)
     }
 
-    /// The subschemas that a reference may mean.
+    /// Returns the subschemas that a reference may mean.
     fn targets(&self, reference: &str, at: &str) -> Result<Vec<&'a Value>, Fault> {
         let own = self.root["$id"].as_str().or_else(|| self.root["id"].as_str());
         let rest =
@@ -354,7 +354,7 @@ pub(super) fn count(value: &Value) -> u64 {
     }
 }
 
-/// A name as a reference token of a JSON Pointer.
+/// Returns a name as a reference token of a JSON Pointer.
 pub(super) fn token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

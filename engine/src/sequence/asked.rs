@@ -37,7 +37,7 @@ impl FactAct {
 }
 
 impl Engine {
-    /// The line of a serial key, at most 1,000 places: who holds it and who waits.
+    /// Returns the line of a serial key, at most 1,000 places: who holds it and who waits.
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -61,7 +61,7 @@ pub(super) async fn tell(node: &Node, begun: &[RunId]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The circle that keeps `run` from ever beginning by the doing of the runs that there are.
+/// Returns the circle that keeps `run` from ever beginning by the doing of the runs that there are.
 fn circle(run: RunId, waits: &Waits) -> Option<Circle> {
     // Runs that only each other could release: all waiting ones, less those with no fact that only such have promised.
     let mut stuck: BTreeSet<RunId> = waits.keys().copied().collect();

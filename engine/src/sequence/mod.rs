@@ -86,12 +86,12 @@ impl Jobs {
     }
 }
 
-/// The hold of a run that requires a fact.
+/// Returns the hold of a run that requires a fact.
 fn unmet_hold(one: &Requirement) -> Hold {
     Hold::new(HoldKind::DependencyUnmet, format!("{}{ON}{}", one.fact, one.on))
 }
 
-/// The fact that a hold waits for.
+/// Returns the fact that a hold waits for.
 fn required_by(hold: &Hold) -> Option<Requirement> {
     let (fact, on) = hold.name.split_once(ON).filter(|_| hold.kind == HoldKind::DependencyUnmet)?;
     Some(Requirement { fact: fact.to_owned(), on: on.to_owned() })

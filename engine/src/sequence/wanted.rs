@@ -168,7 +168,7 @@ fn text(expr: &Expr, input: &Payload, pointer: &str) -> Result<String, Error> {
     text.ok_or_else(|| invalid("a text, a number, or a list of these is needed".to_owned()))
 }
 
-/// A text, or a number as all its spellings are written.
+/// Returns a text, or a number as all its spellings are written.
 fn scalar(value: &Payload) -> Option<String> {
     match value.text().as_bytes().first()? {
         b'"' => value.to().ok(),

@@ -39,7 +39,7 @@ pub(crate) struct ActRow {
     pub(crate) reason: String,
 }
 
-/// All acts on `runs`, in order.
+/// Returns all acts on `runs`, in order.
 pub(crate) async fn of_runs(
     connection: &mut PgConnection,
     runs: &[Uuid],

@@ -48,7 +48,7 @@ fn refused(name: &str, why: &str) -> Error {
     Error::Store(format!("the database URL makes no sense: its parameter '{name}' {why}"))
 }
 
-/// A name with its percent escapes resolved.
+/// Returns a name with its percent escapes resolved.
 fn decoded(name: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
     while let Some((first, after)) = rest.split_first() {

@@ -107,7 +107,7 @@ pub(crate) async fn agree(
     Ok(())
 }
 
-/// All workers that are kept free, as node `node` sees them.
+/// Returns all workers that are kept free, as node `node` sees them.
 pub(crate) async fn all(
     connection: &mut PgConnection,
     node: i32,

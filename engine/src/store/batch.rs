@@ -473,7 +473,7 @@ impl Batch {
         }
     }
 
-    /// The parts that this batch has, beside its records.
+    /// Returns the parts that this batch has, beside its records.
     fn parts(&self) -> Vec<Part> {
         Part::ALL.into_iter().filter(|part| self.rows_of(*part) > 0).collect()
     }

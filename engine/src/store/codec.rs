@@ -27,14 +27,14 @@ impl JournalRow {
     }
 }
 
-/// The text of a record's events.
+/// Returns the text of a record's events.
 pub(crate) fn encode_events(record: &Record) -> Result<String, String> {
     let mut text = Vec::with_capacity(2 + EVENT * record.events.len());
     serde_json::to_writer(&mut text, &record.events).map_err(|error| error.to_string())?;
     String::from_utf8(text).map_err(|error| error.to_string())
 }
 
-/// The text of a record's documents; `None` when it has none.
+/// Returns the text of a record's documents; `None` when it has none.
 pub(crate) fn encode_payloads(payloads: &[Payload]) -> Option<String> {
     if payloads.is_empty() {
         return None;
@@ -57,7 +57,7 @@ pub(crate) fn decode(run: RunId, row: &JournalRow) -> Result<Record, String> {
     Ok(Record { at: row.at, events, payloads: decode_payloads(run, row)? })
 }
 
-/// The documents of a record.
+/// Returns the documents of a record.
 pub(crate) fn decode_payloads(run: RunId, row: &JournalRow) -> Result<Vec<Payload>, String> {
     let Some(text) = &row.payloads else { return Ok(Vec::new()) };
     let raw: Vec<Box<RawValue>> =

@@ -170,7 +170,7 @@ pub(crate) async fn advance(
     Ok(done.rows_affected() == 1)
 }
 
-/// All versions of a subject in their order, with their schemas.
+/// Returns all versions of a subject in their order, with their schemas.
 pub(crate) async fn versions_whole(
     connection: &mut PgConnection,
     namespace: &str,
@@ -188,7 +188,7 @@ pub(crate) async fn versions_whole(
     rows.iter().map(version_row).collect()
 }
 
-/// All versions of a subject in their order, without their documents.
+/// Returns all versions of a subject in their order, without their documents.
 pub(crate) async fn versions(
     connection: &mut PgConnection,
     namespace: &str,
@@ -289,7 +289,7 @@ pub(crate) async fn set_state(
     Ok(())
 }
 
-/// All readers of a subject by name.
+/// Returns all readers of a subject by name.
 pub(crate) async fn readers(
     connection: &mut PgConnection,
     namespace: &str,

@@ -100,7 +100,7 @@ pub(crate) async fn find(
     query.fetch_optional(connection).await?.as_ref().map(erasure_row).transpose()
 }
 
-/// Those of a namespace, the newest first, from before one of them on.
+/// Returns those of a namespace, the newest first, from before one of them on.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

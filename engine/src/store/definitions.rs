@@ -71,7 +71,7 @@ pub(crate) async fn find(
     row.as_ref().map(definition_row).transpose()
 }
 
-/// The text with this hash. Which namespace registered it makes no difference: the hash is of the text.
+/// Returns the text with this hash. Which namespace registered it makes no difference: the hash is of the text.
 pub(crate) async fn body(
     connection: &mut PgConnection,
     hash: &str,

@@ -146,7 +146,7 @@ pub(crate) async fn promisers(
     Ok(runs.into_iter().map(RunId).collect())
 }
 
-/// Those of these runs that both wait for facts and have promised some.
+/// Returns those of these runs that both wait for facts and have promised some.
 pub(crate) async fn awaiting_and_promising(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -366,7 +366,7 @@ pub(crate) async fn promised(
     rows.iter().map(requirement).collect()
 }
 
-/// The facts about a subject, at most `limit`.
+/// Returns the facts about a subject, at most `limit`.
 pub(crate) async fn facts_of(
     connection: &mut PgConnection,
     namespace: &str,
@@ -398,7 +398,7 @@ pub(crate) async fn facts_of(
     rows.iter().map(fact).collect()
 }
 
-/// The runs that wait for facts about a subject, at most `limit`.
+/// Returns the runs that wait for facts about a subject, at most `limit`.
 pub(crate) async fn waiting_on(
     connection: &mut PgConnection,
     namespace: &str,
@@ -427,7 +427,7 @@ pub(crate) async fn waiting_on(
     rows.iter().map(waiter).collect()
 }
 
-/// The newest version of each workflow that requires or produces facts.
+/// Returns the newest version of each workflow that requires or produces facts.
 pub(crate) async fn sequenced_definitions(
     connection: &mut PgConnection,
     namespace: &str,

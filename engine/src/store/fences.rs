@@ -163,7 +163,7 @@ async fn withdraw(connection: &mut PgConnection, fences: &[Fence]) -> Result<(),
     Ok(())
 }
 
-/// Those of these fences that are there and not revoked.
+/// Returns those of these fences that are there and not revoked.
 async fn left(connection: &mut PgConnection, fences: &[Fence]) -> Result<Left, sqlx::Error> {
     let Keys { runs, steps, actions, attempts } = Keys::of(fences);
     let rows = sqlx::query(

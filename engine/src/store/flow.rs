@@ -81,7 +81,7 @@ pub(crate) async fn is_held(
     .await
 }
 
-/// The handlers and priorities with tasks on offer: place of the name, priority; the highest first.
+/// Returns the handlers and priorities with tasks on offer: place of the name, priority; the highest first.
 pub(crate) async fn levels(
     connection: &mut PgConnection,
     namespace: &str,
@@ -126,8 +126,8 @@ pub(crate) struct Search<'a> {
     pub(crate) now: Time,
 }
 
-/// The oldest tasks on offer without a permit, of each of the next keys. Walks from key to key through the index, so
-/// that a key with many tasks costs no more than one with few.
+/// Returns the oldest tasks on offer without a permit, of each of the next keys. Walks from key to key through the
+/// index, so that a key with many tasks costs no more than one with few.
 pub(crate) async fn candidates(
     connection: &mut PgConnection,
     search: &Search<'_>,
@@ -178,7 +178,7 @@ pub(crate) async fn candidates(
     Ok(found)
 }
 
-/// The last of the keys that [`candidates`] examined, if there may be more after it.
+/// Returns the last of the keys that [`candidates`] examined, if there may be more after it.
 pub(crate) async fn skip(
     connection: &mut PgConnection,
     search: &Search<'_>,
@@ -205,7 +205,7 @@ pub(crate) async fn skip(
     .await
 }
 
-/// The buckets of keys, as far as they are not full.
+/// Returns the buckets of keys, as far as they are not full.
 pub(crate) async fn buckets(
     connection: &mut PgConnection,
     namespace: &str,

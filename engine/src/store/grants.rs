@@ -28,7 +28,7 @@ const FUNCTIONS: [&str; 10] = [
     "first_id(date)",
 ];
 
-/// The roles that have the rights of a server.
+/// Returns the roles that have the rights of a server.
 pub(crate) async fn servers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "-- grants_servers\n\
@@ -80,7 +80,7 @@ pub(crate) async fn printed(url: &str, role: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// A session of the owner, with tables that are up to date.
+/// Returns a session of the owner, with tables that are up to date.
 async fn as_owner(url: &str) -> Result<PgConnection, Error> {
     let database = Database::open(url, 1).await?;
     let mut connection = super::connect(url).await?;
@@ -119,7 +119,7 @@ async fn keep_at_least(connection: &mut PgConnection, seconds: f64) -> Result<()
     Ok(())
 }
 
-/// The statements that give `role` the rights of a server.
+/// Returns the statements that give `role` the rights of a server.
 async fn script(connection: &mut PgConnection, role: &str) -> Result<String, Error> {
     let (schema, database): (String, String) =
         sqlx::query_as("-- grants_place\nselect current_schema()::text, current_database()::text")

@@ -308,7 +308,7 @@ pub(crate) async fn one_snapshot(connection: &mut PgConnection) -> Result<(), sq
     Ok(())
 }
 
-/// All nodes that are not forgotten.
+/// Returns all nodes that are not forgotten.
 pub(crate) async fn known_nodes(
     connection: &mut PgConnection,
 ) -> Result<HashSet<i32>, sqlx::Error> {

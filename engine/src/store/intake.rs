@@ -146,7 +146,7 @@ impl Intakes {
     }
 }
 
-/// The parts of a statement that write documents, whose columns are the parameters from `first` on.
+/// Returns the parts of a statement that write documents, whose columns are the parameters from `first` on.
 pub(crate) fn parts(first: usize) -> String {
     const TYPES: [&str; 33] = [
         "uuid",
@@ -361,7 +361,7 @@ pub(super) fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &IntakeFil
     }
 }
 
-/// The columns of a line with the headers of the request.
+/// Returns the columns of a line with the headers of the request.
 pub(super) fn line_with_headers() -> String {
     format!(
         "{LINE}, null::text as errors, headers, null::text as changes, null::text as unmapped, null::text as failures"
@@ -415,7 +415,7 @@ pub(crate) struct SampleRow {
     pub(crate) raw: Vec<u8>,
 }
 
-/// The last documents that follow a contract, as many as have so many bytes together.
+/// Returns the last documents that follow a contract, as many as have so many bytes together.
 pub(crate) async fn samples(
     connection: &mut PgConnection,
     namespace: &str,

@@ -214,7 +214,7 @@ pub(crate) async fn claim(
     })
 }
 
-/// The next of a job.
+/// Returns the next of a job.
 pub(crate) async fn waiting(
     connection: &mut PgConnection,
     id: Uuid,
@@ -232,7 +232,7 @@ pub(crate) async fn waiting(
     rows.iter().map(item_row).collect()
 }
 
-/// The first `first` of a job that were acted on and have not come back.
+/// Returns the first `first` of a job that were acted on and have not come back.
 pub(crate) async fn canary(
     connection: &mut PgConnection,
     id: Uuid,

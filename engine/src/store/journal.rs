@@ -150,7 +150,7 @@ pub(crate) async fn page(
     rows.iter().map(|row| journal_row(row, 0)).collect()
 }
 
-/// The last record of each of `runs`; runs without a journal are missing.
+/// Returns the last record of each of `runs`; runs without a journal are missing.
 pub(crate) async fn last_seqs(
     connection: &mut PgConnection,
     runs: &[Uuid],

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
-/// The key that all nodes share; `None` when its row is lost.
+/// Returns the key that all nodes share; `None` when its row is lost.
 pub(crate) async fn key(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
     sqlx::query_scalar("-- lease_key\nselect secret from lease_keys where id = 1")
         .fetch_optional(connection)

@@ -184,12 +184,12 @@ async fn patience(connection: &mut PgConnection, span: &str) -> Result<(), sqlx:
     Ok(())
 }
 
-/// The names of the tables that the migrations make.
+/// Returns the names of the tables that the migrations make.
 pub(crate) fn tables() -> Vec<&'static str> {
     made("create table ", "drop table ")
 }
 
-/// The names of the sequences that the migrations make beside those of tables.
+/// Returns the names of the sequences that the migrations make beside those of tables.
 pub(crate) fn sequences() -> Vec<&'static str> {
     made("create sequence ", "drop sequence ")
 }
@@ -210,7 +210,7 @@ pub(crate) async fn is_newer(connection: &mut PgConnection) -> Result<bool, Erro
     Ok(newest(connection).await? > needed())
 }
 
-/// The version that the schema is at.
+/// Returns the version that the schema is at.
 pub(crate) async fn newest(connection: &mut PgConnection) -> Result<i64, Error> {
     let newest: Option<i64> = sqlx::query_scalar(
         "-- schema_version\nselect max(version) from _sqlx_migrations where success",
@@ -220,7 +220,7 @@ pub(crate) async fn newest(connection: &mut PgConnection) -> Result<i64, Error> 
     Ok(newest.unwrap_or_default())
 }
 
-/// The version that this program needs.
+/// Returns the version that this program needs.
 pub(crate) fn needed() -> i64 {
     ALL.iter().map(|(version, _, _)| *version).max().unwrap_or_default()
 }

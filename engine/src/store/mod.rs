@@ -293,7 +293,7 @@ impl Database {
         })
     }
 
-    /// A connection for a question about something of a namespace.
+    /// Returns a connection for a question about something of a namespace.
     ///
     /// # Errors
     /// [`Error::Busy`] when the namespace has all that it may have, for too long; when the database cannot be reached.
@@ -301,7 +301,7 @@ impl Database {
         Reader::of(&self.readers, &self.reading, namespace).await
     }
 
-    /// A connection for a list. Its statements may take [`LIST_LIMIT`], see [`listed`].
+    /// Returns a connection for a list. Its statements may take [`LIST_LIMIT`], see [`listed`].
     ///
     /// # Errors
     /// As [`Database::reader`].
@@ -309,7 +309,7 @@ impl Database {
         Reader::of(&self.listers, &self.listing, namespace).await
     }
 
-    /// A connection for what is kept of a request, so that an act waits for no question.
+    /// Returns a connection for what is kept of a request, so that an act waits for no question.
     ///
     /// # Errors
     /// As [`Database::reader`].
@@ -317,7 +317,7 @@ impl Database {
         Reader::of(&self.actors, &self.acting, namespace).await
     }
 
-    /// A connection over which runs of a namespace are loaded into memory.
+    /// Returns a connection over which runs of a namespace are loaded into memory.
     ///
     /// # Errors
     /// As [`Database::reader`].
@@ -333,7 +333,7 @@ impl Database {
         self.paging.take(namespace).await
     }
 
-    /// The seats at the pools, by the pools' names.
+    /// Returns the seats at the pools, by the pools' names.
     pub(crate) fn seats(&self) -> [(&'static str, &Seats); 4] {
         [
             ("readers", &self.reading),
@@ -343,7 +343,7 @@ impl Database {
         ]
     }
 
-    /// The schema with the tables.
+    /// Returns the schema with the tables.
     pub(crate) fn schema(&self) -> &str {
         self.settings.schema()
     }
@@ -406,7 +406,7 @@ impl Database {
         Ok(listener)
     }
 
-    /// A connection for a committer.
+    /// Returns a connection for a committer.
     pub(crate) async fn writer(&self) -> Result<PgConnection, StoreError> {
         let wait = self.supply.wait();
         let opened = session::open(&self.writer, &self.settings).await;
@@ -417,7 +417,7 @@ impl Database {
         opened
     }
 
-    /// The connection that a committer keeps while it may be used, or a new one for it to keep.
+    /// Returns the connection that a committer keeps while it may be used, or a new one for it to keep.
     pub(crate) async fn kept<'a>(
         &self,
         kept: &'a mut Option<Kept>,

@@ -68,7 +68,7 @@ pub(crate) struct Peer {
     pub(crate) silent: bool,
 }
 
-/// All nodes; `silent` are those that were not seen for `dead_after_ms`.
+/// Returns all nodes; `silent` are those that were not seen for `dead_after_ms`.
 pub(crate) async fn seen(
     connection: &mut PgConnection,
     dead_after_ms: i64,
@@ -97,7 +97,7 @@ pub(crate) async fn leave(connection: &mut PgConnection, node: i32) -> Result<()
     Ok(())
 }
 
-/// The database's clock.
+/// Returns the database's clock.
 pub(crate) async fn clock(connection: &mut PgConnection) -> Result<Time, sqlx::Error> {
     let row = sqlx::query("-- clock\nselect clock_timestamp()").fetch_one(connection).await?;
     let Moment(now) = row.try_get(0)?;

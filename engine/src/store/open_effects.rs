@@ -74,7 +74,7 @@ fn line(row: &PgRow) -> Result<EffectLine, sqlx::Error> {
     })
 }
 
-/// The open effects of a namespace by system, of the oldest `most` lines, and whether there are more.
+/// Returns the open effects of a namespace by system, of the oldest `most` lines, and whether there are more.
 pub(crate) async fn by_system(
     connection: &mut PgConnection,
     namespace: &str,
@@ -108,7 +108,7 @@ pub(crate) async fn by_system(
     Ok((found, more))
 }
 
-/// The lines of some runs, sorted by step.
+/// Returns the lines of some runs, sorted by step.
 pub(super) async fn of_runs(
     connection: &mut PgConnection,
     runs: &[Uuid],

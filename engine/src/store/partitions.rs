@@ -40,13 +40,13 @@ const WEEK: i64 = 7 * 86_400_000;
 /// The first Monday of 1970, so that weeks begin on Mondays.
 const MONDAY: i64 = 4 * 86_400_000;
 
-/// The smallest id of runs that start at `at`.
+/// Returns the smallest id of runs that start at `at`.
 pub(crate) fn first_id(at: Time) -> Uuid {
     let millis = u128::try_from(at.0.clamp(0, (1 << 48) - 1)).unwrap_or_default();
     Uuid::from_u128(millis << 80)
 }
 
-/// The smallest id of runs of the week in which `at` lies.
+/// Returns the smallest id of runs of the week in which `at` lies.
 pub(crate) fn first_id_of_week(at: Time) -> Uuid {
     first_id(begin(week_of(at)))
 }
@@ -107,7 +107,7 @@ impl Weeks {
         }
     }
 
-    /// The week that all of `runs` belong to, if it has partitions.
+    /// Returns the week that all of `runs` belong to, if it has partitions.
     pub(crate) fn of(&self, runs: &[Uuid]) -> Option<Week> {
         let week_of = |run: &Uuid| {
             let millis = i64::try_from(run.as_u128() >> 80).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Weeks {
 }
 
 impl Week {
-    /// The name of its partition of `table`.
+    /// Returns the name of its partition of `table`.
     pub(crate) fn partition(self, table: &str) -> String {
         format!("{table}_{}", suffix(self.0))
     }

@@ -158,7 +158,7 @@ pub(crate) async fn forgotten(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// All workflows that are paused now: namespace, workflow, reason.
+/// Returns all workflows that are paused now: namespace, workflow, reason.
 pub(crate) async fn paused(
     connection: &mut PgConnection,
 ) -> Result<Vec<(String, String, String)>, sqlx::Error> {
@@ -170,7 +170,7 @@ pub(crate) async fn paused(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
-/// The pauses of a namespace, newest first, before `before`.
+/// Returns the pauses of a namespace, newest first, before `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -294,7 +294,7 @@ pub(crate) async fn alone_in(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
 }
 
-/// The same of all namespaces, at most `each` of one and `all` together.
+/// Returns the same of all namespaces, at most `each` of one and `all` together.
 pub(crate) async fn all_alone(
     connection: &mut PgConnection,
     (each, all): (i64, i64),

@@ -64,7 +64,7 @@ impl Pool {
         acquired
     }
 
-    /// The most connections.
+    /// Returns the most connections.
     pub(super) fn limit(&self) -> u32 {
         self.pool.options().get_max_connections()
     }

@@ -45,7 +45,7 @@ fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
     })
 }
 
-/// All governed queues of all namespaces.
+/// Returns all governed queues of all namespaces.
 pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<QueueRow>, sqlx::Error> {
     let rows = sqlx::query(
         "-- queues_all\n\

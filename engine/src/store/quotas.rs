@@ -33,7 +33,7 @@ pub(crate) async fn set(connection: &mut PgConnection, row: &QuotasRow) -> Resul
     Ok(())
 }
 
-/// The quotas of all namespaces that have some.
+/// Returns the quotas of all namespaces that have some.
 pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<QuotasRow>, sqlx::Error> {
     let rows = sqlx::query(
         "-- quotas_all\n\

@@ -82,7 +82,7 @@ pub(crate) async fn reserve(
     Ok(found.into_iter().map(|(_, row)| row).collect())
 }
 
-/// The task that a line names.
+/// Returns the task that a line names.
 pub(crate) fn task_key(step: &str, action: &str, attempt: i32) -> Option<TaskKey> {
     let action = [Action::Forward, Action::Verify, Action::Compensate]
         .into_iter()

@@ -190,7 +190,7 @@ pub(crate) async fn find(
     WORK.find(connection, namespace, id).await?.as_ref().map(reprocess_row).transpose()
 }
 
-/// Those of a namespace, the newest first, from before one of them on.
+/// Returns those of a namespace, the newest first, from before one of them on.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -157,7 +157,7 @@ pub(crate) async fn told(
     Ok(())
 }
 
-/// The runs under way that require facts about a subject, at most `limit`.
+/// Returns the runs under way that require facts about a subject, at most `limit`.
 pub(crate) async fn dependents(
     connection: &mut PgConnection,
     namespace: &str,

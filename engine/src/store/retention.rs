@@ -45,7 +45,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// All runs before `to`, of one workflow or of every.
+    /// Returns all runs before `to`, of one workflow or of every.
     pub(crate) fn from_the_first(workflow: Option<(String, String)>, to: Uuid) -> Range {
         Range { workflow, after: Uuid::nil(), to }
     }

@@ -41,7 +41,7 @@ enum Way {
     Words { active: &'static [&'static str], outcomes: &'static [&'static str] },
 }
 
-/// The word of the list that is `word`.
+/// Returns the word of the list that is `word`.
 fn only(words: &'static [&'static str], word: &str) -> &'static [&'static str] {
     let place = words.iter().position(|known| *known == word);
     place.map_or(&[], |place| &words[place..=place])

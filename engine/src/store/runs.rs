@@ -202,7 +202,7 @@ pub(super) fn owned(rows: &[PgRow]) -> Result<Vec<Owned>, sqlx::Error> {
     rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?))).collect()
 }
 
-/// The namespace of a run and whether it has ended.
+/// Returns the namespace of a run and whether it has ended.
 pub(crate) async fn ended(
     connection: &mut PgConnection,
     run: RunId,
@@ -215,7 +215,7 @@ pub(crate) async fn ended(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-/// Those of `runs` that have ended.
+/// Returns those of `runs` that have ended.
 pub(crate) async fn ended_of(
     connection: &mut PgConnection,
     runs: &[RunId],
@@ -232,7 +232,7 @@ pub(crate) async fn ended_of(
     Ok(ended.into_iter().map(RunId).collect())
 }
 
-/// The state of a run.
+/// Returns the state of a run.
 pub(crate) async fn state(
     connection: &mut PgConnection,
     run: RunId,
@@ -406,7 +406,7 @@ pub(super) fn outcome_of(word: &str) -> Option<Outcome> {
     .find(|outcome| outcome.as_str() == word)
 }
 
-/// The workflow of a run.
+/// Returns the workflow of a run.
 pub(crate) async fn workflow_of(
     connection: &mut PgConnection,
     namespace: &str,

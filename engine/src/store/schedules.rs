@@ -242,7 +242,7 @@ pub(crate) async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// The history of a schedule, newest first, before the line `before`.
+/// Returns the history of a schedule, newest first, before the line `before`.
 pub(crate) async fn starts(
     connection: &mut PgConnection,
     namespace: &str,

@@ -65,7 +65,7 @@ async fn take_lock(
     Ok(found.is_some())
 }
 
-/// The line of a key, in order.
+/// Returns the line of a key, in order.
 pub(crate) async fn line(
     connection: &mut PgConnection,
     namespace: &str,
@@ -144,7 +144,7 @@ pub(crate) async fn untold(
     rows.iter().map(place).collect()
 }
 
-/// The run that a caller's own key is about to start in the line of a serial key.
+/// Returns the run that a caller's own key is about to start in the line of a serial key.
 pub(crate) async fn twin(
     connection: &mut PgConnection,
     namespace: &str,
@@ -206,7 +206,7 @@ pub(crate) async fn enter(
     Ok(())
 }
 
-/// The keys that runs hold or wait for.
+/// Returns the keys that runs hold or wait for.
 pub(crate) async fn keys_of(
     connection: &mut PgConnection,
     runs: &[Uuid],

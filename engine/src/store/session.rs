@@ -112,7 +112,7 @@ pub(crate) fn unanswered() {
     suspect();
 }
 
-/// A mark that changes when sessions become suspect.
+/// Returns a mark that changes when sessions become suspect.
 pub(crate) fn suspicion() -> u64 {
     SUSPECT_AT.load(Ordering::Relaxed)
 }
@@ -174,7 +174,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The schema with the tables.
+    /// Returns the schema with the tables.
     pub(super) fn schema(&self) -> &str {
         let path = self.of(SEARCH_PATH).unwrap_or_default();
         path.split(',').next().unwrap_or_default().trim().trim_matches('"')
@@ -232,7 +232,7 @@ impl Settings {
     }
 }
 
-/// The settings in the `options` of a connection: `-c name=value` and `--name=value`.
+/// Returns the settings in the `options` of a connection: `-c name=value` and `--name=value`.
 fn asked_for(options: &str) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
     let mut words = Vec::new();
     let (mut word, mut escaped) = (String::new(), false);
@@ -264,7 +264,7 @@ fn asked_for(options: &str) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
     found
 }
 
-/// The search path of sessions: the one that the URL names, or the schema in which the tables are.
+/// Returns the search path of sessions: the one that the URL names, or the schema in which the tables are.
 pub(super) async fn search_path(options: &PgConnectOptions) -> Result<String, Error> {
     let asked = asked_for(options.get_options().unwrap_or_default());
     if let Some((_, path)) = asked.into_iter().rev().find(|(name, _)| name == SEARCH_PATH) {

@@ -142,7 +142,7 @@ fn looked_at(row: &PgRow) -> Result<LookedAt, sqlx::Error> {
     Ok(LookedAt { namespace: row.try_get(1)?, signal, run: run.map(RunId), is_last })
 }
 
-/// The key of a run for which signals are kept; `None` when there are none.
+/// Returns the key of a run for which signals are kept; `None` when there are none.
 pub(crate) async fn key_of(
     connection: &mut PgConnection,
     namespace: &str,
@@ -166,7 +166,7 @@ pub(crate) async fn key_of(
     row.map(key).transpose()
 }
 
-/// The signals that are kept for a key, in the order in which they came, `limit` of them.
+/// Returns the signals that are kept for a key, in the order in which they came, `limit` of them.
 pub(crate) async fn kept_for(
     connection: &mut PgConnection,
     of: &KeyOf,

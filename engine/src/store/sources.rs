@@ -245,7 +245,7 @@ pub(crate) async fn active_transforms(
     .await
 }
 
-/// The states of the versions of contracts, each with its subject and version.
+/// Returns the states of the versions of contracts, each with its subject and version.
 pub(crate) async fn version_states(
     connection: &mut PgConnection,
     namespace: &str,

@@ -41,7 +41,7 @@ impl Waiting {
     }
 }
 
-/// The share of one namespace in a `limit`, as an expression of SQL.
+/// Returns the share of one namespace in a `limit`, as an expression of SQL.
 pub(crate) fn share(limit: &str) -> String {
     format!("(select greatest({limit} / greatest(many, 1), 1) from turn)")
 }

@@ -146,7 +146,7 @@ struct Granted {
 }
 
 impl Granted {
-    /// The smallest limit, and its name.
+    /// Returns the smallest limit, and its name.
     fn least(&self) -> (i64, &'static str) {
         let server = (self.server, "max_connections of the server");
         let role = self.role.map(|limit| (limit, "connection limit of the role"));

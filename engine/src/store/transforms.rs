@@ -197,7 +197,7 @@ pub(crate) async fn add_revision(
     Ok(())
 }
 
-/// All revisions of a transform in their order, without their documents.
+/// Returns all revisions of a transform in their order, without their documents.
 pub(crate) async fn revisions(
     connection: &mut PgConnection,
     namespace: &str,

@@ -4,7 +4,7 @@ use backstitch_saga::RunId;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// The newest runs of a workflow that were undone, at most `most`, among the `lately` newest of the namespace.
+/// Returns the newest runs of a workflow that were undone, at most `most`, among the `lately` newest of the namespace.
 pub(crate) async fn undone(
     connection: &mut PgConnection,
     namespace: &str,

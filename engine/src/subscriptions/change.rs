@@ -347,7 +347,7 @@ fn view(row: SubscriptionRow) -> SubscriptionView {
     }
 }
 
-/// A subscription with what keeps it from starting runs: its workflow may be registered after it.
+/// Returns a subscription with what keeps it from starting runs: its workflow may be registered after it.
 async fn warned(node: &Node, namespace: &str, view: SubscriptionView) -> SubscriptionView {
     let (workflow, version) = (&view.spec.workflow, view.spec.version);
     let found = node.definitions.resolve(&node.database, namespace, workflow, version).await;

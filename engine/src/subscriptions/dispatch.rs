@@ -266,7 +266,7 @@ fn verdict(
     })
 }
 
-/// The start of the run for an event.
+/// Returns the start of the run for an event.
 fn start_of(row: &SubscriptionRow, event: &EventView) -> Result<StartRun, Error> {
     let input = match row.spec.input {
         SubscriptionInput::Data => event.data.clone(),

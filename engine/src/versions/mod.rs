@@ -159,7 +159,7 @@ impl Engine {
         self.migration(namespace, workflow, row.id).await
     }
 
-    /// A migration.
+    /// Returns a migration.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -175,7 +175,7 @@ impl Engine {
         found.pop().ok_or_else(|| unknown_migration(workflow, id))
     }
 
-    /// The migrations of a workflow, newest first.
+    /// Returns the migrations of a workflow, newest first.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

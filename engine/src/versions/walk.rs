@@ -103,7 +103,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The next runs with this result, after the given one.
+    /// Returns the next runs with this result, after the given one.
     async fn page(&mut self, result: &str, after: Uuid) -> Result<Vec<RunId>, Error> {
         let MigrationRow { namespace, id, .. } = self.row;
         let limit = i64::from(PAGE);
@@ -282,7 +282,7 @@ impl Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// The signals of a run for which the new version has schemas, held to them.
+    /// Returns the signals of a run for which the new version has schemas, held to them.
     async fn checked_signals(&self, run: RunId) -> Result<Vec<CheckedSignal>, Error> {
         let (namespace, graph) = (self.row.namespace.as_str(), Arc::clone(&self.to.graph));
         let mapping = self.new.mapping.clone();

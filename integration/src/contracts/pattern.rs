@@ -165,7 +165,7 @@ struct Maker {
 }
 
 impl Maker {
-    /// A number below `n`: 0 for the first text, scattered for the others.
+    /// Returns a number below `n`: 0 for the first text, scattered for the others.
     fn choose(&mut self, n: usize) -> usize {
         if self.first || n <= 1 {
             return 0;

@@ -179,7 +179,7 @@ impl Node {
         }
     }
 
-    /// A node that allows every value, at `place`.
+    /// Returns a node that allows every value, at `place`.
     pub(crate) fn any(place: String) -> Node {
         Node::new(place, false, Kind::Any)
     }

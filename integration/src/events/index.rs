@@ -170,7 +170,7 @@ mod tests {
         Filter::new(document).unwrap()
     }
 
-    /// An event that updates the address of a customer.
+    /// Returns an event that updates the address of a customer.
     fn asked<T>(ask: impl FnOnce(&Facts<'_>) -> T) -> T {
         let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
         let changed = [Pointer::parse("/address/city").unwrap(), Pointer::parse("/tags").unwrap()];

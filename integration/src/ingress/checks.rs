@@ -130,7 +130,7 @@ impl Document {
         self.event.as_ref()?.time.clone()
     }
 
-    /// A refusal of the document, which is kept with its hints.
+    /// Returns a refusal of the document, which is kept with its hints.
     fn refused(&self, rejected: Rejected) -> Rejected {
         Rejected { kept: true, hints: self.hints.clone(), ..rejected }
     }
@@ -195,7 +195,7 @@ impl Source {
         self.admit_as(request, self.document.max_bytes, &[Media::Json, Media::CloudEvent])
     }
 
-    /// The same for a batch.
+    /// Returns the same for a batch.
     ///
     /// # Errors
     /// As [`Source::admit`].
@@ -203,7 +203,7 @@ impl Source {
         self.admit_as(request, LARGEST_BATCH, &[Media::Json, Media::Lines, Media::CloudEvents])
     }
 
-    /// The same for a file of which nothing was read yet: the sender authenticates by a header.
+    /// Returns the same for a file of which nothing was read yet: the sender authenticates by a header.
     ///
     /// # Errors
     /// As [`Source::admit`]; `file_not_verifiable` for a source whose requests are signed, or that is not verified.

@@ -316,7 +316,7 @@ pub(super) fn read(bytes: &[u8], limit: usize) -> Result<(Payload, Value), Viola
 mod tests {
     use super::*;
 
-    /// The rows of a file that comes in pieces of `size` bytes.
+    /// Returns the rows of a file that comes in pieces of `size` bytes.
     fn rows(form: FileForm, bytes: &[u8], size: usize) -> Vec<Option<String>> {
         let mut rows = Rows::new(form, 20);
         let mut found = Vec::new();

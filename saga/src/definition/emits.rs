@@ -44,7 +44,7 @@ impl Emit {
     /// The most events of all steps of a definition.
     pub const MOST: usize = 32;
 
-    /// The event `event_type` with the output of the step, released when the run has succeeded.
+    /// Returns the event `event_type` with the output of the step, released when the run has succeeded.
     #[must_use]
     pub fn of(event_type: impl Into<String>) -> Emit {
         Emit {
@@ -91,7 +91,7 @@ pub struct Retraction {
 }
 
 impl Retraction {
-    /// The event `event_type` with the output of the step.
+    /// Returns the event `event_type` with the output of the step.
     #[must_use]
     pub fn of(event_type: impl Into<String>) -> Retraction {
         Retraction { event_type: event_type.into(), op: None, data: None }

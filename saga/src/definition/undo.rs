@@ -30,7 +30,7 @@ pub struct Compensate {
 }
 
 impl Compensate {
-    /// The handler `name`, with what is usual for all else.
+    /// Returns the handler `name`, with what is usual for all else.
     #[must_use]
     pub fn by(name: impl Into<String>) -> Compensate {
         Compensate {

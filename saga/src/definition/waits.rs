@@ -96,7 +96,7 @@ impl Wait {
         !self.signals.is_empty()
     }
 
-    /// The schema of the data of the signal `name`.
+    /// Returns the schema of the data of the signal `name`.
     pub(crate) fn schema_of(&self, name: &str) -> Option<&Payload> {
         let own = self.signals.iter().find(|one| one.signal == name);
         own.and_then(|one| one.schema.as_ref()).or(self.schema.as_ref())
@@ -239,7 +239,7 @@ impl Fail {
     }
 }
 
-/// The policy of a step that is never offered to workers.
+/// Returns the policy of a step that is never offered to workers.
 fn nobodys(class: Class) -> Task {
     Task {
         name: String::new(),

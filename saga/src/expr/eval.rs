@@ -11,23 +11,23 @@ use crate::{Limits, Payload, value};
 
 /// The document that expressions are evaluated over, part by part, as needed.
 pub trait Bindings {
-    /// The run's input.
+    /// Returns the run's input.
     fn input(&self) -> Payload;
 
-    /// The output of a step, of a map step the list of its outputs; `None` when it has none (not begun, failed,
+    /// Returns the output of a step, of a map step the list of its outputs; `None` when it has none (not begun, failed,
     /// skipped).
     fn step(&self, id: &str) -> Option<Payload>;
 
-    /// The measures of the list that [`Bindings::step`] would build for a map step; `None` for anything else.
+    /// Returns the measures of the list that [`Bindings::step`] would build for a map step; `None` for anything else.
     fn gathered(&self, id: &str) -> Option<Gathered>;
 
     /// One element of that list, without building it.
     fn gathered_item(&self, id: &str, index: usize) -> Option<Payload>;
 
-    /// The element that this is about, inside a map.
+    /// Returns the element that this is about, inside a map.
     fn item(&self) -> Option<Payload>;
 
-    /// Its index, inside a map.
+    /// Returns its index, inside a map.
     fn index(&self) -> Option<u32>;
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds for an input of a step or item, and for a condition.
+    /// Returns the bounds for an input of a step or item, and for a condition.
     pub(crate) fn of(limits: &Limits) -> Bounds {
         Bounds { built: limits.built, whole: limits.whole, looked_at: limits.looked_at }
     }
@@ -95,8 +95,8 @@ impl Expr {
         Evaluation::new(scope, Expr::LOOSE, &Memo::default()).value(self)
     }
 
-    /// The expression's value as a truth, for guards. `and` and `or` look at their parts in order and stop as soon
-    /// as they know.
+    /// Returns the expression's value as a truth, for guards. `and` and `or` look at their parts in order and stop as
+    /// soon as they know.
     ///
     /// # Errors
     /// As [`Expr::eval`], and `type_mismatch` when the value is neither `true` nor `false`.
@@ -266,7 +266,7 @@ impl<'a> Evaluation<'a> {
         Ok(true)
     }
 
-    /// The values of two expressions that are about to be compared.
+    /// Returns the values of two expressions that are about to be compared.
     fn pair(&mut self, pair: &(Expr, Expr)) -> Result<(Found, Found), EvalError> {
         let (a, b) = (self.find_value(&pair.0)?, self.find_value(&pair.1)?);
         self.look_at((a.text().len() + b.text().len()).saturating_mul(COMPARING))?;
@@ -355,7 +355,7 @@ pub(super) fn encrypted(path: &str) -> EvalError {
     EvalError { code: VALUE_ENCRYPTED, pointer: path.to_owned(), message }
 }
 
-/// The value that is text put together here, out of payloads.
+/// Returns the value that is text put together here, out of payloads.
 fn built(text: String) -> Found {
     Found::whole(Payload::trusted(text).expect("JSON put together from JSON"))
 }

@@ -20,7 +20,7 @@ impl Found {
         Found { range: 0..document.text().len(), document }
     }
 
-    /// The part of `document` that the reference tokens `rest` of a JSON Pointer lead to.
+    /// Returns the part of `document` that the reference tokens `rest` of a JSON Pointer lead to.
     fn within(document: Payload, rest: &str) -> Option<Found> {
         if rest.is_empty() {
             return Some(Found::whole(document));
@@ -58,7 +58,7 @@ impl Evaluation<'_> {
         self.find_from(root, path, room)
     }
 
-    /// The same, for a path that was taken apart.
+    /// Returns the same, for a path that was taken apart.
     pub(super) fn find_from(
         &mut self,
         root: Root<'_>,
@@ -108,7 +108,7 @@ impl Evaluation<'_> {
         self.find_from(root, path, usize::MAX).map(|found| found.is_some())
     }
 
-    /// The measures of the outputs of a fan-out, if a path leads to them as a whole.
+    /// Returns the measures of the outputs of a fan-out, if a path leads to them as a whole.
     pub(super) fn gathered(&self, root: Root<'_>) -> Option<Gathered> {
         match root {
             Root::Step(id, "") => self.scope.gathered(id),
@@ -116,8 +116,8 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The document that a path begins in, with the reference tokens that lead on from there: of a fan-out, the output
-    /// that the first token names.
+    /// Returns the document that a path begins in, with the reference tokens that lead on from there: of a fan-out, the
+    /// output that the first token names.
     fn start<'p>(&self, root: Root<'p>) -> Option<(Payload, &'p str)> {
         let document = match root {
             Root::Input(_) => self.scope.input(),

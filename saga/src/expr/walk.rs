@@ -42,7 +42,7 @@ impl<'a> Root<'a> {
         }
     }
 
-    /// The reference tokens behind the root, empty or beginning with a slash.
+    /// Returns the reference tokens behind the root, empty or beginning with a slash.
     pub(crate) fn rest(self) -> &'a str {
         match self {
             Root::Input(rest) | Root::Step(_, rest) | Root::Item(rest) => rest,
@@ -84,14 +84,14 @@ impl Expr {
         found
     }
 
-    /// The path, when the expression is nothing but one that names the run's input, a step's output or the map's
-    /// item as a whole: `/input`, `/steps/a`, `/item`.
+    /// Returns the path, when the expression is nothing but one that names the run's input, a step's output or the
+    /// map's item as a whole: `/input`, `/steps/a`, `/item`.
     #[must_use]
     pub fn whole(&self) -> Option<&str> {
         self.whole_root().map(|(path, _)| path)
     }
 
-    /// The same path, taken apart.
+    /// Returns the same path, taken apart.
     pub(crate) fn whole_root(&self) -> Option<(&str, Root<'_>)> {
         let Expr::Path(path) = self else { return None };
         match Root::of(path)? {
@@ -120,7 +120,7 @@ impl Expr {
         }
     }
 
-    /// The expressions that this operator works on, each with the reference token that leads there, if it has
+    /// Returns the expressions that this operator works on, each with the reference token that leads there, if it has
     /// more than one.
     fn parts(&self) -> Vec<(Cow<'_, str>, &Expr)> {
         match self {

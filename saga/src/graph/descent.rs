@@ -33,7 +33,8 @@ impl Graph {
         false
     }
 
-    /// The warnings of steps that are a run of this workflow itself, in this version or the newest, whatever happens.
+    /// Returns the warnings of steps that are a run of this workflow itself, in this version or the newest, whatever
+    /// happens.
     pub(crate) fn starts_itself(&self) -> Vec<Warning> {
         let own = &self.definition;
         let itself = |child: &Child| {
@@ -43,7 +44,7 @@ impl Graph {
         found.map(|(step, _)| self.warning_of_descent(step, &[])).collect()
     }
 
-    /// The warning that the child at `step` comes back to this workflow, by way of `through`.
+    /// Returns the warning that the child at `step` comes back to this workflow, by way of `through`.
     #[must_use]
     pub fn warning_of_descent(&self, step: usize, through: &[&str]) -> Warning {
         let by = match through {

@@ -153,7 +153,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The code unit of the `\uXXXX` at `at`, if there is one.
+    /// Returns the code unit of the `\uXXXX` at `at`, if there is one.
     fn unit(&self, at: usize) -> Option<u32> {
         let escape = self.text.get(at..at + 6)?;
         u32::from_str_radix(escape.strip_prefix("\\u")?, 16).ok()
@@ -201,7 +201,7 @@ impl Scan<'_> {
         })
     }
 
-    /// The same in time `n log n`, for any keys.
+    /// Returns the same in time `n log n`, for any keys.
     fn duplicate_of_many(&self, first: usize) -> Option<usize> {
         let mut sorted: Vec<&Key> = self.keys.get(first..)?.iter().collect();
         sorted.sort_unstable_by(|a, b| {
@@ -227,7 +227,7 @@ fn fits(number: Option<&str>) -> bool {
     number.and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite)
 }
 
-/// The first and the last bytes of a key with its length.
+/// Returns the first and the last bytes of a key with its length.
 fn tag(name: &[u8]) -> u64 {
     let bytes = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
         (Some(first), Some(last)) => {

@@ -60,7 +60,7 @@ fn print(stack: &[Frame]) -> String {
     pointer
 }
 
-/// The byte at a line and column, both from 1, columns in bytes.
+/// Returns the byte at a line and column, both from 1, columns in bytes.
 pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
     let before = text.split_inclusive('\n').take(line.saturating_sub(1));
     before.map(str::len).sum::<usize>() + column.saturating_sub(1)

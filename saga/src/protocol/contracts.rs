@@ -37,7 +37,7 @@ impl ContractMode {
         ContractMode::FullTransitive,
     ];
 
-    /// The word for the mode.
+    /// Returns the word for the mode.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ pub enum ContractState {
 }
 
 impl ContractState {
-    /// The word for the state.
+    /// Returns the word for the state.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ pub enum EffectStatus {
 }
 
 impl EffectStatus {
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

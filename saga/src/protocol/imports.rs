@@ -39,7 +39,7 @@ impl ImportState {
     pub const ALL: [ImportState; 4] =
         [ImportState::Receiving, ImportState::Running, ImportState::Done, ImportState::Cancelled];
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -132,7 +132,7 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that does `verb` at the usual rate. Say to what, and why.
+    /// Returns a job that does `verb` at the usual rate. Say to what, and why.
     #[must_use]
     pub fn new(verb: JobVerb) -> NewJob {
         NewJob {
@@ -282,7 +282,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -365,7 +365,7 @@ pub enum ItemState {
 }
 
 impl ItemState {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

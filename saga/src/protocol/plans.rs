@@ -73,7 +73,7 @@ pub enum PlanState {
 }
 
 impl PlanState {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -183,7 +183,7 @@ pub enum Approval {
 }
 
 impl Approval {
-    /// The most undos that one person may ask for alone; `None` for any number.
+    /// Returns the most undos that one person may ask for alone; `None` for any number.
     #[must_use]
     pub fn alone(self) -> Option<u32> {
         match self {

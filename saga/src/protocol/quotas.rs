@@ -55,7 +55,7 @@ impl Quotas {
         "waiting",
     ];
 
-    /// The quota called `name`.
+    /// Returns the quota called `name`.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Option<u32>> {
         Some(match name {
             "requests_per_second" => &mut self.requests_per_second,
@@ -71,7 +71,7 @@ impl Quotas {
         })
     }
 
-    /// The quota called `name`, if there is one and it is set.
+    /// Returns the quota called `name`, if there is one and it is set.
     #[must_use]
     pub fn get(mut self, name: &str) -> Option<u32> {
         self.get_mut(name).and_then(|quota| *quota)
@@ -92,13 +92,13 @@ impl Quotas {
         self
     }
 
-    /// The smaller of each two; what only one of them limits is limited by that.
+    /// Returns the smaller of each two; what only one of them limits is limited by that.
     #[must_use]
     pub fn within(self, ceiling: Quotas) -> Quotas {
         self.combined(ceiling, u32::min)
     }
 
-    /// Its own where it says something, else what `others` say.
+    /// Returns its own where it says something, else what `others` say.
     #[must_use]
     pub fn or(self, others: Quotas) -> Quotas {
         self.combined(others, |own, _| own)

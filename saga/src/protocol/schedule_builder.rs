@@ -7,7 +7,7 @@ use super::{Interval, IntervalUnit, Labels, Overlap, ScheduleSpec};
 use crate::{Payload, Span, Timestamp};
 
 impl Default for ScheduleSpec {
-    /// All that a document may leave out. `cron` and `workflow` are empty and must be given.
+    /// Returns all that a document may leave out. `cron` and `workflow` are empty and must be given.
     fn default() -> Self {
         ScheduleSpec {
             cron: String::new(),
@@ -58,7 +58,7 @@ impl ScheduleSpec {
         self
     }
 
-    /// The time zone that the patterns are read in, such as `Europe/Berlin`; `UTC` without it.
+    /// Sets the time zone that the patterns are read in, such as `Europe/Berlin`; `UTC` without it.
     #[must_use]
     pub fn time_zone(self, time_zone: impl Into<String>) -> ScheduleSpec {
         ScheduleSpec { time_zone: time_zone.into(), ..self }
@@ -88,13 +88,13 @@ impl ScheduleSpec {
         ScheduleSpec { end: Some(instant), ..self }
     }
 
-    /// The version to start; the newest at each start without it.
+    /// Sets the version to start; the newest at each start without it.
     #[must_use]
     pub fn version(self, version: u32) -> ScheduleSpec {
         ScheduleSpec { version: Some(version), ..self }
     }
 
-    /// The input of each run; `null` without it.
+    /// Sets the input of each run; `null` without it.
     ///
     /// # Errors
     /// When the input has no JSON form.
@@ -102,13 +102,13 @@ impl ScheduleSpec {
         Ok(ScheduleSpec { input: Payload::of(input)?, ..self })
     }
 
-    /// The member of the input in which each run finds its instant.
+    /// Sets the member of the input in which each run finds its instant.
     #[must_use]
     pub fn instant_as(self, member: impl Into<String>) -> ScheduleSpec {
         ScheduleSpec { instant_as: Some(member.into()), ..self }
     }
 
-    /// A mark of each run to search by.
+    /// Adds a mark of each run to search by.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> ScheduleSpec {
         self.labels.insert(name.into(), value.into());

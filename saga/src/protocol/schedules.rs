@@ -284,7 +284,7 @@ pub enum StartOutcome {
 }
 
 impl StartOutcome {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -297,7 +297,7 @@ impl StartOutcome {
 }
 
 impl StartOrigin {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

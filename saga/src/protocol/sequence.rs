@@ -52,7 +52,7 @@ pub enum OnWithdrawn {
 }
 
 impl OnWithdrawn {
-    /// The word used in JSON and in the database.
+    /// Returns the word used in JSON and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -56,7 +56,7 @@ pub enum StartRequestState {
 }
 
 impl StartRequestState {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -73,7 +73,7 @@ pub enum ObstacleKind {
 }
 
 impl ObstacleKind {
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -149,7 +149,7 @@ pub enum OnObstacle {
 }
 
 impl OnObstacle {
-    /// The word used in JSON and in the table.
+    /// Returns the word used in JSON and in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -118,7 +118,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word used in JSON and in the index.
+    /// Returns the word used in JSON and in the index.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -166,7 +166,7 @@ impl Outcome {
         Outcome::Cancelled,
     ];
 
-    /// The word used in JSON and in the index.
+    /// Returns the word used in JSON and in the index.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

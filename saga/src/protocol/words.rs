@@ -21,7 +21,7 @@ macro_rules! open_words {
             /// All words that this version knows.
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
-            /// The word used in JSON.
+            /// Returns the word used in JSON.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {

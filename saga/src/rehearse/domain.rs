@@ -92,7 +92,7 @@ struct Domains<'g> {
 }
 
 impl Domains<'_> {
-    /// The place that a path leads to, if it is one in a document that comes from outside.
+    /// Returns the place that a path leads to, if it is one in a document that comes from outside.
     fn spot(&self, path: &str, at: Option<usize>) -> Option<Spot> {
         let root = Root::of(path)?;
         let tokens = root.rest().split('/').skip(1).map(unescaped);
@@ -229,7 +229,7 @@ pub(super) fn usual() -> Choice {
     Choice::Is(json!("any"))
 }
 
-/// The path that an expression is about, behind a `default`.
+/// Returns the path that an expression is about, behind a `default`.
 fn subject(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Path(path) => Some(path),

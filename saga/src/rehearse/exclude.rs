@@ -84,7 +84,7 @@ fn is_unread(schema: &Members) -> bool {
         || ["draft-03", "draft-04"].iter().any(|old| draft.contains(old))
 }
 
-/// The kinds of documents that a schema allows.
+/// Returns the kinds of documents that a schema allows.
 fn kinds(schema: &Members) -> Vec<Kind> {
     const ALL: [Kind; 6] =
         [Kind::Null, Kind::Bool, Kind::Number, Kind::String, Kind::Array, Kind::Object];
@@ -106,7 +106,8 @@ fn kinds(schema: &Members) -> Vec<Kind> {
     ALL.into_iter().filter(named).collect()
 }
 
-/// The values to which a schema limits documents of these kinds; `None` when there is no such limit, or a long one.
+/// Returns the values to which a schema limits documents of these kinds; `None` when there is no such limit, or a long
+/// one.
 fn constants(schema: &Members, kinds: &[Kind]) -> Option<Vec<Payload>> {
     let one = schema.get("const").map(|one| vec![one.clone()]);
     let all = one.or_else(|| schema.get("enum")?.elements())?;
@@ -131,7 +132,7 @@ fn required(schema: &Members) -> impl Iterator<Item = String> {
     names.unwrap_or_default().into_iter()
 }
 
-/// The schema of the member `name`; `None` when nothing is known of it.
+/// Returns the schema of the member `name`; `None` when nothing is known of it.
 fn property(schema: &Members, name: &str) -> Option<Payload> {
     let of = |keyword: &str| schema.get(keyword);
     let own = of("properties").and_then(|all| all.to::<Members>().ok()?.get(name).cloned());

@@ -78,7 +78,7 @@ impl Fault {
         Fault::Deadline,
     ];
 
-    /// The head of its column in the coverage table, and what happens, as traces say it.
+    /// Returns the head of its column in the coverage table, and what happens, as traces say it.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -108,7 +108,7 @@ impl Fault {
         }
     }
 
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     #[must_use]
     pub fn as_str(self) -> String {
         let word = serde_json::to_value(self).unwrap_or_default();

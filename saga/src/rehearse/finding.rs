@@ -69,13 +69,13 @@ fn severity(rule: &str) -> Severity {
     if WARNED_OF.contains(&rule) { Severity::Warning } else { Severity::Error }
 }
 
-/// The steps that a defect names.
+/// Returns the steps that a defect names.
 fn steps_of<'a>(graph: &'a Graph, defect: &'a Defect) -> impl Iterator<Item = usize> + 'a {
     let quoted = defect.message.split('\'').skip(1).step_by(2);
     quoted.filter_map(|name| graph.position(name.split('/').next().unwrap_or(name)))
 }
 
-/// A defect with its place in the definition.
+/// Returns a defect with its place in the definition.
 fn violation(graph: &Graph, defect: &Defect) -> Violation {
     let pointer = steps_of(graph, defect).next().map_or(String::new(), |at| format!("/steps/{at}"));
     let message = format!("{}; so it comes to that: {}", defect.message, defect.trace.join("; "));

@@ -44,7 +44,7 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Every fault and every pair of them, in at most 100,000 traces.
+    /// Returns every fault and every pair of them, in at most 100,000 traces.
     fn default() -> Self {
         Bounds { faults: 2, traces: 100_000 }
     }
@@ -56,7 +56,7 @@ pub fn rehearse(graph: &Arc<Graph>, bounds: Bounds) -> Rehearsal {
     rehearse_in(graph, bounds, stage::TRIES)
 }
 
-/// The same, with so many kinds of runs tried at most in search of those that differ.
+/// Returns the same, with so many kinds of runs tried at most in search of those that differ.
 fn rehearse_in(graph: &Arc<Graph>, bounds: Bounds, tries: usize) -> Rehearsal {
     let stage = stage::set(graph, tries);
     let mut found = Found::new(graph);
@@ -126,7 +126,7 @@ fn count(mut world: World<'_>, faults: u32, limit: u64) -> u64 {
     traces
 }
 
-/// The world in which `fault` strikes now; `None` when it could not.
+/// Returns the world in which `fault` strikes now; `None` when it could not.
 fn struck<'s>(world: &World<'s>, fault: Fault) -> Option<World<'s>> {
     let mut fork = world.clone();
     let turn = fork.turn()?;
@@ -265,7 +265,7 @@ impl Found {
     }
 }
 
-/// The first rule that a trace breaks.
+/// Returns the first rule that a trace breaks.
 fn broken(world: &World<'_>) -> Option<Broken> {
     let rule = |rule: &'static str, how: String| Some(Broken { rule, how });
     if let Some(task) = world.accepted_late.first() {
@@ -281,7 +281,7 @@ fn history<'a>(world: &'a World<'_>) -> History<'a> {
     History { graph: &world.scene.graph, journal: &world.journal, ledger: &world.ledger }
 }
 
-/// A trace, a line for each thing that happened.
+/// Returns a trace, a line for each thing that happened.
 fn told(world: &World<'_>) -> Vec<String> {
     let given = world.scene.given.iter().map(|given| format!("given that {given}"));
     let moves = world.moves.iter().map(fault::Move::words);

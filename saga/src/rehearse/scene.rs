@@ -32,7 +32,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// The scene in which these choices are made.
+    /// Returns the scene in which these choices are made.
     pub(super) fn of(graph: &Arc<Graph>, chosen: &BTreeMap<&Spot, &Choice>) -> Scene {
         let doc = |doc: Doc| {
             let mut root = Shape::default();
@@ -98,7 +98,7 @@ impl Shape {
         }
     }
 
-    /// The value in element `index` of the list around it; `None` when there is to be none.
+    /// Returns the value in element `index` of the list around it; `None` when there is to be none.
     fn value(&self, index: usize) -> Option<Value> {
         let indexes: Vec<usize> = self.parts.keys().filter_map(|key| key.parse().ok()).collect();
         let numbered = !indexes.is_empty() && indexes.len() == self.parts.len();

@@ -200,7 +200,7 @@ impl<'s> World<'s> {
         Some(Turn::Time(due?.max(silence.unwrap_or(self.now)), begun))
     }
 
-    /// The step that is under way, to name a moment at which none has a turn of its own.
+    /// Returns the step that is under way, to name a moment at which none has a turn of its own.
     fn current_step(&self) -> StepPath {
         let last = self.journal.iter().rev().flat_map(|record| record.events.iter().rev());
         let mut steps = last.filter_map(|event| match event {
@@ -339,7 +339,7 @@ impl<'s> World<'s> {
 }
 
 impl Turn {
-    /// The step whose turn it is.
+    /// Returns the step whose turn it is.
     fn step(&self) -> &StepPath {
         match self {
             Turn::Claim(task) | Turn::Work(task) => &task.step,
@@ -349,7 +349,8 @@ impl Turn {
     }
 }
 
-/// The signal that comes, with its data, so that a wait gets `output`: of several, the one that the output names.
+/// Returns the signal that comes, with its data, so that a wait gets `output`: of several, the one that the output
+/// names.
 fn one_of(names: &[Arc<str>], output: Payload) -> (Arc<str>, Payload) {
     #[derive(serde::Deserialize)]
     struct Named {

@@ -392,7 +392,7 @@ impl Run {
         }
     }
 
-    /// The same, by path; answers `None` always, for the events that settle nothing.
+    /// Returns the same, by path; answers `None` always, for the events that settle nothing.
     pub(super) fn change_at(
         &mut self,
         path: &StepPath,

@@ -217,8 +217,8 @@ impl TransitionBuilder<'_> {
         self.open_incident_of(IncidentKind::TaskSlow, step, &error.code, message);
     }
 
-    /// The time limit that an attempt at `at` would come too late for, forward: the step's, or the run's when that ends
-    /// the run. There is no use in waiting for it.
+    /// Returns the time limit that an attempt at `at` would come too late for, forward: the step's, or the run's when
+    /// that ends the run. There is no use in waiting for it.
     fn limit_before(&self, place: WorkIndex, at: Time) -> Option<Failure> {
         let (run, began) = (&self.run, self.work(place)?.tries.since);
         let step = run.spec(place.step).timeouts.step.filter(|limit| at >= began.after(*limit));
@@ -234,7 +234,7 @@ impl TransitionBuilder<'_> {
         Some(self.limit_passed(place, RUN_TIMEOUT, message))
     }
 
-    /// The failure of a work that a time limit ends, with that of its last attempt beside it.
+    /// Returns the failure of a work that a time limit ends, with that of its last attempt beside it.
     fn limit_passed(&self, place: WorkIndex, code: &str, message: String) -> Failure {
         let limit = own_failure(code, message);
         match self.work(place).and_then(Activity::error).filter(|cause| cause.code != code) {
@@ -243,8 +243,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The failure of a run that its time limit ends, with that of the last attempt of the first work under way that has
-    /// failed.
+    /// Returns the failure of a run that its time limit ends, with that of the last attempt of the first work under way
+    /// that has failed.
     pub(super) fn run_limit_passed(&self, message: String) -> Failure {
         let run = &self.run;
         let mut under_way = run.places().filter_map(|place| {
@@ -455,7 +455,7 @@ impl TransitionBuilder<'_> {
     }
 }
 
-/// The failure `limit` with what failed before it.
+/// Returns the failure `limit` with what failed before it.
 fn with_cause(limit: Failure, cause: &Failure, whose: &str) -> Failure {
     let Failure { kind, code, message: words, .. } = cause;
     let message = format!("{}; {whose}: {code}: {words}", limit.message);
@@ -465,14 +465,14 @@ fn with_cause(limit: Failure, cause: &Failure, whose: &str) -> Failure {
     Failure { message, details: Payload::of(&cause).ok(), ..limit }
 }
 
-/// The failure of a verification whose answer says neither.
+/// Returns the failure of a verification whose answer says neither.
 fn invalid_verdict(error: &str) -> Failure {
     let message =
         format!("a verification answers {{\"happened\": OUTPUT}} or \"not_happened\": {error}");
     Failure { kind: FailureKind::Retryable, ..own_failure(INVALID_VERDICT, message) }
 }
 
-/// A failure that leaves open whether the attempt happened.
+/// Returns a failure that leaves open whether the attempt happened.
 fn unknown_failure(code: &str, message: String) -> Failure {
     Failure { kind: FailureKind::Unknown, ..own_failure(code, message) }
 }

@@ -47,7 +47,7 @@ impl Run {
         self.header.outputs
     }
 
-    /// The number of items of all its fan-outs.
+    /// Returns the number of items of all its fan-outs.
     #[must_use]
     pub fn item_count(&self) -> u64 {
         let items = (0..self.steps.len()).filter_map(|step| self.items_of(step));

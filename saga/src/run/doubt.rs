@@ -16,8 +16,8 @@ impl Activity {
 }
 
 impl Run {
-    /// The systems in which something of this run may have happened and is not undone, sorted. A system is known by
-    /// the queue on which the step's tasks are offered.
+    /// Returns the systems in which something of this run may have happened and is not undone, sorted. A system is
+    /// known by the queue on which the step's tasks are offered.
     #[must_use]
     pub fn unknown_in(&self) -> Vec<&str> {
         if self.tally.doubtful == 0 && self.header.dropped.is_empty() {

@@ -31,7 +31,7 @@ impl Activity {
         }
     }
 
-    /// The same for the task that is current.
+    /// Returns the same for the task that is current.
     fn current_due(&self, task: &Task) -> Option<Time> {
         let (action, hand) = self.current()?;
         let step = match action {

@@ -233,7 +233,7 @@ impl TransitionBuilder<'_> {
     }
 }
 
-/// The name of a stream that a value is: a text, or the digits of a whole number.
+/// Returns the name of a stream that a value is: a text, or the digits of a whole number.
 fn name_in(value: &Payload) -> Option<String> {
     let text = value.text().trim();
     let digits = text.strip_prefix('-').unwrap_or(text);

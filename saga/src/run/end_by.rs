@@ -16,8 +16,8 @@ fn before(at: Time, span: Span) -> Time {
 }
 
 impl Run {
-    /// The instant by which it is to be over, as long as that holds: not any more once it has ended or a person had it go
-    /// forward again.
+    /// Returns the instant by which it is to be over, as long as that holds: not any more once it has ended or a person
+    /// had it go forward again.
     fn end_by(&self) -> Option<&EndBy> {
         self.header.origin.as_ref()?.end_by.as_deref().filter(|_| !self.header.end_over)
     }
@@ -85,7 +85,7 @@ impl Run {
         self.header.incidents.iter().any(|open| open.kind == IncidentKind::DeadlineMissed)
     }
 
-    /// The latest instant at which it may go forward, as long as it does and that ends it.
+    /// Returns the latest instant at which it may go forward, as long as it does and that ends it.
     pub(super) fn forward_until(&self) -> Option<Time> {
         if self.end_by().is_none() || !self.is_undone_in_time() {
             return self.deadline_due();
@@ -93,7 +93,7 @@ impl Run {
         self.deadline_due().into_iter().chain(self.end_due()).min()
     }
 
-    /// The instant by which it must be done going forward, in the last tenth of the time before it.
+    /// Returns the instant by which it must be done going forward, in the last tenth of the time before it.
     pub(super) fn deadline_near(&self, at: Time) -> Option<Time> {
         if self.header.mode != Mode::Forward {
             return None;

@@ -115,7 +115,7 @@ impl Run {
         self.at_work(place) == Some((action, run))
     }
 
-    /// The child at `place` that was asked to do something, and has not ended.
+    /// Returns the child at `place` that was asked to do something, and has not ended.
     fn at_work(&self, place: WorkIndex) -> Option<(Action, RunId)> {
         match self.work(place)?.current()? {
             (action, TaskState::Child { run, .. }) => Some((action, *run)),

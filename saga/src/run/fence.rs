@@ -12,7 +12,7 @@ impl Run {
         task.action != Action::Verify && step.is_some_and(|step| self.spec(step).transactional)
     }
 
-    /// All such tasks that workers hold.
+    /// Returns all such tasks that workers hold.
     #[must_use]
     pub fn fenced(&self) -> Vec<TaskKey> {
         let steps = &self.graph.definition.steps;

@@ -77,7 +77,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The failure that a definition asks for.
+    /// Returns the failure that a definition asks for.
     fn on_purpose(&mut self, fail: &Fail) -> Failure {
         let details = fail.details.as_ref().map(|expr| self.value(expr, Use::Value)).transpose();
         match details {
@@ -86,7 +86,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The input of a step: what a rerun gave it, or what its definition says.
+    /// Returns the input of a step: what a rerun gave it, or what its definition says.
     pub(super) fn input_of(
         &mut self,
         step: usize,

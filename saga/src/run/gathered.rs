@@ -55,7 +55,7 @@ impl Items {
         self.stage == MapStage::Succeeded
     }
 
-    /// The outputs in order.
+    /// Returns the outputs in order.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Payload> {
         self.works
             .iter()
@@ -63,7 +63,7 @@ impl Items {
             .filter_map(Activity::output)
     }
 
-    /// The measures of the outputs; `None` unless it succeeded.
+    /// Returns the measures of the outputs; `None` unless it succeeded.
     pub(super) fn gathered(&self) -> Option<Gathered> {
         self.outputs.measures.filter(|_| self.has_outputs())
     }
@@ -79,7 +79,7 @@ impl Items {
         self.works.get(item)?.output()
     }
 
-    /// The outputs as one list.
+    /// Returns the outputs as one list.
     fn list_of_outputs(&self) -> Option<Payload> {
         let Gathered { bytes, .. } = self.gathered()?;
         let list = self.outputs.list.get_or_init(|| {
@@ -99,7 +99,7 @@ impl Items {
 }
 
 impl Run {
-    /// The output of a step, of a fan-out the list of its outputs.
+    /// Returns the output of a step, of a fan-out the list of its outputs.
     pub(super) fn output_of(&self, step: usize) -> Option<Payload> {
         match self.items_of(step) {
             Some(items) => items.list_of_outputs(),

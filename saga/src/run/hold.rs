@@ -8,7 +8,7 @@ use super::{Mode, Run};
 use crate::event::{By, Event};
 use crate::{Hold, HoldKind, IncidentKind, Refusal, RefusalCode, Time};
 
-/// The hold of a run that begins at `at`.
+/// Returns the hold of a run that begins at `at`.
 pub(super) fn delay_hold(at: Time) -> Hold {
     Hold::new(HoldKind::StartDelayed, at.to_string())
 }
@@ -33,7 +33,7 @@ impl Held {
 }
 
 impl Run {
-    /// The holds in force; while there are any, no task of the run is on offer.
+    /// Returns the holds in force; while there are any, no task of the run is on offer.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
         self.header.holds.iter().map(|held| &held.hold)
     }
@@ -52,7 +52,7 @@ impl Run {
         sequence.is_some_and(|sequence| !sequence.produces.is_empty())
     }
 
-    /// The instant for which it was started, while that has not come.
+    /// Returns the instant for which it was started, while that has not come.
     pub(super) fn delayed_until(&self) -> Option<Time> {
         let delayed = self.holds().any(|hold| hold.kind == HoldKind::StartDelayed);
         self.header.origin.as_ref()?.start_at.filter(|_| delayed)
@@ -72,7 +72,7 @@ impl Run {
         self.holds().any(|hold| !hold.kind.is_forward_only())
     }
 
-    /// The hand of a task that comes on offer now.
+    /// Returns the hand of a task that comes on offer now.
     pub(super) fn offered_hand(&self, at: Time) -> TaskState {
         if self.is_held() { TaskState::Held } else { TaskState::Offered { since: at } }
     }

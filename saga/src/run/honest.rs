@@ -45,7 +45,7 @@ impl Run {
     }
 }
 
-/// The documents of its record that an event refers to.
+/// Returns the documents of its record that an event refers to.
 fn slots(event: &Event) -> [Option<Slot>; 2] {
     let inside = |source: &Source| match source {
         Source::Slot(slot) => Some(*slot),

@@ -29,7 +29,7 @@ impl Activity {
 }
 
 impl Run {
-    /// The input of the work at `place`; `None` before it was decided.
+    /// Returns the input of the work at `place`; `None` before it was decided.
     pub(super) fn input_at(&self, place: WorkIndex) -> Option<Payload> {
         let work = self.work(place)?;
         work.input.clone().or_else(|| self.shared(work.shared?, place))
@@ -44,7 +44,7 @@ impl Run {
         }
     }
 
-    /// The document at a root: `/input`, `/steps/a`, `/item`.
+    /// Returns the document at a root: `/input`, `/steps/a`, `/item`.
     fn root(&self, pointer: &str) -> Option<Shared> {
         match pointer {
             "/input" => Some(Shared::RunInput),
@@ -61,7 +61,7 @@ impl Run {
         Some((self.items_of(place.step)?.list.get(index as usize)?, index))
     }
 
-    /// The elements of the list that a fan-out opens over; `None` when it is no list.
+    /// Returns the elements of the list that a fan-out opens over; `None` when it is no list.
     pub(super) fn elements(
         &self,
         step: usize,
@@ -78,7 +78,7 @@ impl Run {
         self.document(step, list, documents)?.elements()
     }
 
-    /// The document that a step is given.
+    /// Returns the document that a step is given.
     pub(super) fn document(
         &self,
         step: usize,
@@ -91,7 +91,7 @@ impl Run {
         }
     }
 
-    /// The bytes of a list with these elements.
+    /// Returns the bytes of a list with these elements.
     pub(super) fn bytes_of(elements: &[Payload]) -> u64 {
         elements.iter().map(|element| element.text().len() as u64 + 1).sum()
     }

@@ -21,12 +21,12 @@ use crate::{Action, Expr, Payload};
 const LONGEST: usize = 255;
 
 impl Run {
-    /// The key of the item at `place`, if its fan-out gives keys.
+    /// Returns the key of the item at `place`, if its fan-out gives keys.
     pub(super) fn item_key(&self, place: WorkIndex) -> Option<&Arc<str>> {
         self.items_of(place.step)?.keys.get(place.item? as usize)
     }
 
-    /// The index of the item with this key.
+    /// Returns the index of the item with this key.
     #[must_use]
     pub fn item_with_key(&self, step: &str, key: &str) -> Option<u32> {
         let items = self.items_of(self.step_now(step)?)?;
@@ -34,7 +34,7 @@ impl Run {
         u32::try_from(at).ok()
     }
 
-    /// The key its targets deduplicate on: made of the item's key, where there is one, else of its index.
+    /// Returns the key its targets deduplicate on: made of the item's key, where there is one, else of its index.
     pub(crate) fn effect_key(&self, place: WorkIndex, action: Action) -> Uuid {
         let round = match &self.steps[place.step].body {
             BodyState::Task(work) => work.round,

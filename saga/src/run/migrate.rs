@@ -61,7 +61,7 @@ impl Mapping {
         violations
     }
 
-    /// The position in `new` of what the step `old` becomes.
+    /// Returns the position in `new` of what the step `old` becomes.
     pub(crate) fn target(&self, old: &str, new: &Graph) -> Option<usize> {
         match self.steps.get(old) {
             Some(named) => new.position(named.as_deref()?),
@@ -206,7 +206,7 @@ impl Run {
         origins
     }
 
-    /// The steps of `new` that are not over once the run has moved to it.
+    /// Returns the steps of `new` that are not over once the run has moved to it.
     pub(super) fn open_after_move(&self, new: &Graph, mapping: &Mapping) -> Vec<usize> {
         let origins = self.origins(new, mapping);
         let skipped = self.passed_by(new, mapping, &mut Vec::new());
@@ -288,13 +288,13 @@ impl Run {
         }
     }
 
-    /// The position of the step that has this id, or had it when its task was handed out.
+    /// Returns the position of the step that has this id, or had it when its task was handed out.
     pub(crate) fn step_now(&self, id: &str) -> Option<usize> {
         let formerly = || self.steps.iter().position(|step| step.formerly.as_deref() == Some(id));
         self.graph.position(id).or_else(formerly)
     }
 
-    /// The task as the run calls it by now.
+    /// Returns the task as the run calls it by now.
     pub(super) fn by_now(&self, mut task: TaskKey) -> TaskKey {
         if let Some(step) = self.step_now(&task.step.step) {
             task.step.step = self.graph.nodes[step].id.clone();
@@ -302,7 +302,7 @@ impl Run {
         task
     }
 
-    /// The path by which the effects of a place are known: that under which it began.
+    /// Returns the path by which the effects of a place are known: that under which it began.
     pub(crate) fn effect_path(&self, place: WorkIndex) -> StepPath {
         let path = self.path(place);
         match &self.steps[place.step].formerly {

@@ -197,7 +197,7 @@ enum Mode {
 }
 
 impl Run {
-    /// A run before its first record. `graph` must be the definition that its `Started` event names.
+    /// Returns a run before its first record. `graph` must be the definition that its `Started` event names.
     #[must_use]
     pub fn new(id: RunId, graph: Arc<Graph>) -> Run {
         let steps: Vec<StepState> = graph
@@ -237,13 +237,13 @@ impl Run {
         run
     }
 
-    /// The run's id.
+    /// Returns the run's id.
     #[must_use]
     pub fn id(&self) -> RunId {
         self.id
     }
 
-    /// The definition it runs on.
+    /// Returns the definition it runs on.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
@@ -255,13 +255,13 @@ impl Run {
         self.header.origin.as_ref().map(|origin| &origin.input)
     }
 
-    /// The version of its workflow that it is on.
+    /// Returns the version of its workflow that it is on.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.graph.definition.version
     }
 
-    /// The hash of that definition; empty before it started.
+    /// Returns the hash of that definition; empty before it started.
     #[must_use]
     pub fn definition(&self) -> &str {
         self.header.origin.as_ref().map_or("", |origin| &origin.definition)
@@ -285,20 +285,20 @@ impl Run {
         self.folded
     }
 
-    /// The namespace it belongs to; empty before it started.
+    /// Returns the namespace it belongs to; empty before it started.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.header.origin.as_ref().map_or("", |origin| &origin.namespace)
     }
 
-    /// The marks to search by that it has.
+    /// Returns the marks to search by that it has.
     #[must_use]
     pub fn labels(&self) -> &Labels {
         static NONE: Labels = Labels::new();
         self.header.origin.as_ref().map_or(&NONE, |origin| &origin.labels)
     }
 
-    /// The state, as indexed and shown.
+    /// Returns the state, as indexed and shown.
     #[must_use]
     pub fn state(&self) -> State {
         match self.header.mode {
@@ -312,7 +312,7 @@ impl Run {
         }
     }
 
-    /// The outcome, once it ended.
+    /// Returns the outcome, once it ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.header.outcome
@@ -324,7 +324,7 @@ impl Run {
         self.header.origin.as_ref().map_or(Time(0), |origin| origin.at)
     }
 
-    /// The instant for which it was started, if that was a later one.
+    /// Returns the instant for which it was started, if that was a later one.
     #[must_use]
     pub fn start_at(&self) -> Option<Time> {
         self.header.origin.as_ref().and_then(|origin| origin.start_at)
@@ -336,7 +336,7 @@ impl Run {
         self.header.ended_at
     }
 
-    /// The run that started it as one of its steps.
+    /// Returns the run that started it as one of its steps.
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         self.header.origin.as_ref()?.parent.as_ref()
@@ -370,7 +370,7 @@ impl Run {
         since.after(self.graph.definition.timeout)
     }
 
-    /// The deadline as long as it matters.
+    /// Returns the deadline as long as it matters.
     fn deadline_due(&self) -> Option<Time> {
         let matters = self.header.mode == Mode::Forward
             && !self.header.timed_out
@@ -415,7 +415,7 @@ impl Run {
         StepPath { step: self.graph.nodes[place.step].id.clone(), item: place.item }
     }
 
-    /// The place that a path names, if there is work at it.
+    /// Returns the place that a path names, if there is work at it.
     pub(crate) fn place(&self, path: &StepPath) -> Option<WorkIndex> {
         let place = WorkIndex { step: self.step_now(&path.step)?, item: path.item };
         self.work(place).map(|_| place)
@@ -445,12 +445,12 @@ impl Run {
         }
     }
 
-    /// All places with work that was ever begun: task steps, and the items of maps as far as they were offered.
+    /// Returns all places with work that was ever begun: task steps, and the items of maps as far as they were offered.
     pub(crate) fn places(&self) -> impl Iterator<Item = WorkIndex> + '_ {
         (0..self.steps.len()).flat_map(|step| self.places_of(step))
     }
 
-    /// The places of one step.
+    /// Returns the places of one step.
     pub(crate) fn places_of(&self, step: usize) -> impl Iterator<Item = WorkIndex> + use<> {
         let (task, items) = match &self.steps[step].body {
             BodyState::Task(_) => (Some(WorkIndex::step(step)), 0),

@@ -31,7 +31,7 @@ impl PlanPage {
         PlanPage { after: None, most: 1, bytes: 0 }
     }
 
-    /// All undos, whatever they weigh.
+    /// Returns all undos, whatever they weigh.
     #[must_use]
     pub fn whole() -> PlanPage {
         PlanPage { after: None, most: usize::MAX, bytes: usize::MAX }
@@ -74,7 +74,7 @@ impl Run {
         })
     }
 
-    /// The steps that an undo of `scope` goes through.
+    /// Returns the steps that an undo of `scope` goes through.
     fn undone(&self, scope: &Scope, at: Time) -> Result<Undone, Refusal> {
         if self.header.mode == Mode::Backward {
             return Err(Refusal::new(
@@ -132,7 +132,7 @@ impl Run {
         Ok(named(&self.id().0, text.as_bytes()))
     }
 
-    /// The undos of a page, and after which the next page begins if there are more.
+    /// Returns the undos of a page, and after which the next page begins if there are more.
     fn page_of(
         &self,
         undone: &[(u32, usize)],

@@ -154,7 +154,7 @@ impl Run {
     }
 }
 
-/// The step or item that must be there for an event to have happened.
+/// Returns the step or item that must be there for an event to have happened.
 fn step_of(event: &Event) -> Option<&StepPath> {
     match event {
         Event::Offered { step, .. }
@@ -195,7 +195,7 @@ fn is_of_whole_steps(event: &Event) -> bool {
     )
 }
 
-/// The steps that must be there for an event to have happened.
+/// Returns the steps that must be there for an event to have happened.
 fn steps_of(event: &Event) -> &[std::sync::Arc<str>] {
     match event {
         Event::Skipped { step, .. } | Event::Opened { step, .. } | Event::Joined { step, .. } => {

@@ -158,7 +158,7 @@ impl Run {
 }
 
 impl Items {
-    /// The works of a fan-out that opens over `total` items. Attempts are counted on from an earlier round.
+    /// Returns the works of a fan-out that opens over `total` items. Attempts are counted on from an earlier round.
     pub(super) fn begin(&mut self, total: usize) -> Vec<Activity> {
         let mut works = std::mem::take(&mut self.before);
         let highest = |work: &Activity| {

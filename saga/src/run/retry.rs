@@ -7,7 +7,7 @@ use crate::{Action, Jitter, Retry, RunId, Span, StepPath};
 /// The longest wait that a worker can ask for; a longer one is cut to this.
 pub const LONGEST_RETRY_AFTER: Span = Span::days(1);
 
-/// The delay after `spent` failed attempts (from 1); `previous` is the delay before.
+/// Returns the delay after `spent` failed attempts (from 1); `previous` is the delay before.
 pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> Span {
     let (first, cap) = (policy.first_delay.0, policy.max_delay.0);
     let exponent = i32::try_from(spent.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -35,13 +35,13 @@ pub(crate) fn asked(policy: &Retry, wait: Span, chance: u64) -> Span {
     }
 }
 
-/// A number from `low` to `high`, both included.
+/// Returns a number from `low` to `high`, both included.
 fn between(low: u64, high: u64, chance: u64) -> u64 {
     let width = u128::from(high.saturating_sub(low)) + 1;
     low + u64::try_from((u128::from(chance) * width) >> 64).unwrap_or(0)
 }
 
-/// The chance of one attempt: a hash of what names it (FNV-1a, finished as in `SplitMix64`).
+/// Returns the chance of one attempt: a hash of what names it (FNV-1a, finished as in `SplitMix64`).
 pub(crate) fn chance(run: RunId, step: &StepPath, action: Action, attempt: u32) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut eat = |bytes: &[u8]| {
@@ -73,7 +73,7 @@ impl Run {
         }
     }
 
-    /// The next in that line, of those that go backward or of those that go forward.
+    /// Returns the next in that line, of those that go backward or of those that go forward.
     pub(super) fn take_waiting_for_place(
         &mut self,
         step: usize,

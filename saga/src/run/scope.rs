@@ -106,7 +106,7 @@ impl TransitionBuilder<'_> {
         self.evaluate_with(expr, place, becomes, &Memo::default())
     }
 
-    /// The same with what was found for other items.
+    /// Returns the same with what was found for other items.
     pub(super) fn evaluate_with(
         &mut self,
         expr: &Expr,
@@ -220,7 +220,7 @@ impl TransitionBuilder<'_> {
 }
 
 impl Run {
-    /// The output that waits for being held to the JSON Schema of the definition, with that.
+    /// Returns the output that waits for being held to the JSON Schema of the definition, with that.
     #[must_use]
     pub fn unchecked_output(&self) -> Option<(&Payload, Payload)> {
         let unchecked = self.header.unchecked.as_ref()?;

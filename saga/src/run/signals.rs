@@ -30,8 +30,8 @@ impl Run {
         self.header.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
     }
 
-    /// The signals that came and for which a step of `new` has a JSON Schema that is not over by then, each with what it says
-    /// and the schemas.
+    /// Returns the signals that came and for which a step of `new` has a JSON Schema that is not over by then, each with what
+    /// it says and the schemas.
     #[must_use]
     pub fn signals_to_check(
         &self,
@@ -49,7 +49,7 @@ impl Run {
         came.filter(|(.., schemas)| !schemas.is_empty()).collect()
     }
 
-    /// The signals that came and that no wait has taken yet, nor will one of `new`, each with the reason.
+    /// Returns the signals that came and that no wait has taken yet, nor will one of `new`, each with the reason.
     pub(super) fn signals_without_wait(&self, new: &Graph) -> Vec<(Arc<str>, String)> {
         let awaits =
             |body: &Body, name: &str| matches!(body, Body::Wait(wait) if wait.awaits(name));
@@ -63,7 +63,7 @@ impl Run {
         lost.map(|name| (name.clone(), why.clone())).collect()
     }
 
-    /// The output of a wait for which a signal came already: of several, the one that came first.
+    /// Returns the output of a wait for which a signal came already: of several, the one that came first.
     pub(super) fn signal_for(&self, wait: &Wait) -> Option<Payload> {
         let came = wait.names().filter_map(|name| Some((name, self.header.signals.get(name)?)));
         let (name, first) = came.min_by_key(|(_, signal)| signal.number)?;
@@ -103,8 +103,8 @@ impl TransitionBuilder<'_> {
     }
 }
 
-/// Those of the signals that came and that were checked as they must be before the run is moved, which are not what the
-/// steps of the new version ask for, each with the reason.
+/// Returns those of the signals that came and that were checked as they must be before the run is moved, which are not
+/// what the steps of the new version ask for, each with the reason.
 ///
 /// # Errors
 /// `signal_unchecked` when one came since.
@@ -128,7 +128,7 @@ pub(super) fn unchecked(signal: &str) -> Refusal {
     Refusal::new(RefusalCode::SignalUnchecked, message)
 }
 
-/// The output of a wait for several signals: which came, and what it says.
+/// Returns the output of a wait for several signals: which came, and what it says.
 pub(super) fn named(signal: &str, data: &Payload) -> Payload {
     let mut text = String::from("{\"signal\":");
     crate::value::push_string(&mut text, signal);

@@ -25,7 +25,7 @@ struct Snapshot<F, S> {
 }
 
 impl Run {
-    /// The run as text, to begin a fold from instead of its whole journal.
+    /// Returns the run as text, to begin a fold from instead of its whole journal.
     #[must_use]
     pub fn snapshot(&self) -> String {
         let Run { seq, folded, unsettled, header: facts, steps, .. } = self;
@@ -41,7 +41,7 @@ impl Run {
         serde_json::to_string(&snapshot).unwrap_or_default()
     }
 
-    /// The run that [`Run::snapshot`] wrote.
+    /// Returns the run that [`Run::snapshot`] wrote.
     ///
     /// # Errors
     /// When the text is not a snapshot of a run on this graph.

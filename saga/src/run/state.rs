@@ -366,7 +366,7 @@ impl Activity {
         self.aside.as_ref()?.error.as_ref()
     }
 
-    /// The task that is on offer, leased or waiting for its retry.
+    /// Returns the task that is on offer, leased or waiting for its retry.
     pub(crate) fn current(&self) -> Option<(Action, &TaskState)> {
         match (&self.undo, &self.stage) {
             (Undo::Active(hand), _) => Some((Action::Compensate, hand)),
@@ -427,7 +427,7 @@ impl Activity {
         }
     }
 
-    /// The action that a person has tried again.
+    /// Returns the action that a person has tried again.
     pub(crate) fn resumes(&self) -> Action {
         if self.undo == Undo::Blocked { Action::Compensate } else { Action::Forward }
     }
@@ -466,7 +466,7 @@ impl Activity {
         may && !self.undo.is_over()
     }
 
-    /// Its output, or what a person put in its place.
+    /// Returns its output, or what a person put in its place.
     pub(crate) fn output(&self) -> Option<&Payload> {
         match &self.stage {
             Stage::Succeeded(output) => Some(output),

@@ -16,7 +16,7 @@ macro_rules! states {
             /// All of them, in the order of their counts.
             pub(crate) const ALL: [$name; [$($word),+].len()] = [$($name::$state),+];
 
-            /// The word that views show.
+            /// Returns the word that views show.
             pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $($name::$state => $word,)+

@@ -62,13 +62,13 @@ impl Run {
         (action == task.action && work.tries(action).attempt == task.attempt).then_some(hand)
     }
 
-    /// All tasks on offer and not handed out.
+    /// Returns all tasks on offer and not handed out.
     #[must_use]
     pub fn offered(&self) -> Vec<TaskKey> {
         self.tasks(|hand| matches!(hand, TaskState::Offered { .. }))
     }
 
-    /// All tasks that workers hold.
+    /// Returns all tasks that workers hold.
     #[must_use]
     pub fn leased(&self) -> Vec<TaskKey> {
         self.tasks(|hand| matches!(hand, TaskState::Leased { .. }))
@@ -145,19 +145,19 @@ impl Run {
         Some(OpenTask { since, worker, queue, name, suspect: work.is_suspect(), output_schema })
     }
 
-    /// The queue and the handler name of a task.
+    /// Returns the queue and the handler name of a task.
     #[must_use]
     pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
         self.spec(self.step_now(&task.step.step)?).route(task.action)
     }
 
-    /// The JSON Schema that an input must satisfy which a person gives to a step or item.
+    /// Returns the JSON Schema that an input must satisfy which a person gives to a step or item.
     #[must_use]
     pub fn input_schema(&self, step: &StepPath) -> Option<&Payload> {
         self.spec(self.step_now(&step.step)?).input_schema.as_ref()
     }
 
-    /// The JSON Schema that the output of a step or item must satisfy.
+    /// Returns the JSON Schema that the output of a step or item must satisfy.
     #[must_use]
     pub fn output_schema(&self, step: &StepPath) -> Option<&Payload> {
         self.spec(self.step_now(&step.step)?).output_schema.as_ref()

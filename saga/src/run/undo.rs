@@ -13,13 +13,13 @@ use crate::event::{By, Event, Fate, IncidentKind};
 use crate::protocol::{Failure, Outcome, Scope};
 use crate::{Action, Cause, Graph, Join, Refusal, RefusalCode, StepPath};
 
-/// The steps that must be undone before `step` is.
+/// Returns the steps that must be undone before `step` is.
 fn undone_before(graph: &Graph, step: usize) -> &[usize] {
     let node = &graph.nodes[step];
     if crate::planted!("forward-order-undo") { &node.needs } else { &node.feeds }
 }
 
-/// The steps whose turn may come once `step` is undone.
+/// Returns the steps whose turn may come once `step` is undone.
 fn undone_after(graph: &Graph, step: usize) -> &[usize] {
     let node = &graph.nodes[step];
     if crate::planted!("forward-order-undo") { &node.feeds } else { &node.needs }
@@ -30,7 +30,7 @@ impl Run {
         (0..self.steps.len()).collect()
     }
 
-    /// The steps that `scope` names.
+    /// Returns the steps that `scope` names.
     pub(super) fn steps_in(&self, scope: &Scope) -> Result<Vec<usize>, Refusal> {
         let position = |id: &String| {
             let unknown = || Refusal::new(RefusalCode::UnknownStep, self.graph.no_step(id));

@@ -26,7 +26,7 @@ impl Run {
         decide(&mut copy, command, at, &mut transition).map(drop)
     }
 
-    /// The verbs that apply to the incident `number` now; none when it is not open.
+    /// Returns the verbs that apply to the incident `number` now; none when it is not open.
     #[must_use]
     pub fn verbs(&self, number: u32) -> Vec<Verb> {
         let Some(incident) = self.header.incidents.iter().find(|open| open.number == number) else {

@@ -264,7 +264,7 @@ impl Run {
         self.spec(step).class() != Some(Class::ReadOnly) || self.steps[step].effectful
     }
 
-    /// The effects of one step, counted. Items that were not begun have none.
+    /// Returns the effects of one step, counted. Items that were not begun have none.
     fn effects_of(&self, step: usize) -> BTreeMap<&'static str, u32> {
         let mut effects = BTreeMap::new();
         if !self.has_effects(step) {
@@ -286,7 +286,7 @@ impl Run {
         effects
     }
 
-    /// The conditions that hold at `at`, with their reasons.
+    /// Returns the conditions that hold at `at`, with their reasons.
     fn conditions_at(&self, at: Time) -> Vec<Condition> {
         let mut conditions = Vec::new();
         let mut add = |kind: &str, step: Option<StepPath>, message: String, since: Time| {

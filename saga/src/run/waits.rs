@@ -77,7 +77,7 @@ impl Run {
         })
     }
 
-    /// The step that is a child, with its run, if it ever was asked for.
+    /// Returns the step that is a child, with its run, if it ever was asked for.
     pub(super) fn child_of(&self, place: WorkIndex) -> Option<RunId> {
         let child = matches!(self.graph.nodes[place.step].body, Body::Child(_));
         let attempt = self.work(place)?.tries(Action::Forward).attempt;
@@ -92,7 +92,7 @@ impl Run {
         })
     }
 
-    /// The JSON Schemas that the data of a signal must satisfy, each with the step that has it.
+    /// Returns the JSON Schemas that the data of a signal must satisfy, each with the step that has it.
     ///
     /// # Errors
     /// `unknown_signal` when no step of the workflow waits for it.
@@ -141,7 +141,7 @@ impl Run {
 }
 
 impl Run {
-    /// Those whom a signal is asked of, sorted, each once.
+    /// Returns those whom a signal is asked of, sorted, each once.
     #[must_use]
     pub fn assignees(&self) -> Vec<&str> {
         if self.tally.awaiting_signal() == 0 {
@@ -254,7 +254,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A text that an expression says.
+    /// Returns a text that an expression says.
     fn text(&mut self, expr: &crate::Expr) -> Result<String, Failure> {
         let failed = |message: String| own_failure("wiring_failed", message);
         let value = self.value(expr, Use::Value)?;

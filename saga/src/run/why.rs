@@ -89,7 +89,7 @@ impl Run {
         self.header.holds.iter().map(of).collect()
     }
 
-    /// A wait with what all have, without the verbs that always apply.
+    /// Returns a wait with what all have, without the verbs that always apply.
     fn wait(
         &self,
         kind: WaitKind,

@@ -198,7 +198,7 @@ fn not_an_object(text: &str, at: &str) -> Violation {
     Violation::new(at, "invalid_value", message)
 }
 
-/// The text of an object.
+/// Returns the text of an object.
 fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::from("{");
     for (key, value) in members {

@@ -56,7 +56,7 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     all.into_iter().flatten().chain(of_events(step, at)).collect()
 }
 
-/// The expressions of the events that a step emits.
+/// Returns the expressions of the events that a step emits.
 fn of_events<'a>(step: &'a Step, at: &str) -> impl Iterator<Item = Wired<'a>> {
     step.emits.iter().enumerate().flat_map(move |(index, emit)| {
         let wired = |place: &str, expr: &'a Option<Expr>, wanted: &'static [Kind]| {

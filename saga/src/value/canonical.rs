@@ -18,12 +18,13 @@ enum Scalars {
     AsSpelt,
 }
 
-/// The text without white space, the members of objects sorted by name, each string and number spelt in one way.
+/// Returns the text without white space, the members of objects sorted by name, each string and number spelt in one
+/// way.
 pub(crate) fn canonical(value: &str) -> String {
     form(value, Scalars::ByValue)
 }
 
-/// The same, with the strings and numbers spelt as they came.
+/// Returns the same, with the strings and numbers spelt as they came.
 pub(crate) fn without_layout(value: &str) -> String {
     form(value, Scalars::AsSpelt)
 }

@@ -29,7 +29,7 @@ impl Client {
         Ok(plan)
     }
 
-    /// A page of what a dry run would do.
+    /// Returns a page of what a dry run would do.
     pub(super) async fn plan_page<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -54,7 +54,7 @@ impl Client {
         self.send_compensate(run, scope, reason, false).await
     }
 
-    /// The same, even past a pivot.
+    /// Returns the same, even past a pivot.
     ///
     /// # Errors
     /// A problem, such as `already_compensating`.

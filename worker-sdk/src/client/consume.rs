@@ -136,7 +136,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// The position up to which it has committed.
+    /// Returns the position up to which it has committed.
     #[must_use]
     pub fn committed(&self) -> u64 {
         self.committed.unwrap_or(0)
@@ -175,7 +175,7 @@ impl Client {
         read(self.send(self.request(Method::PUT, &path)?.json(moved)).await?)
     }
 
-    /// The position of a cursor; `None` when there is none of the name.
+    /// Returns the position of a cursor; `None` when there is none of the name.
     async fn cursor_position(&self, name: &str) -> Result<Option<u64>, ClientError> {
         let found = self.read_from::<CursorView>(&self.place(&["cursors", name])).await;
         match found {

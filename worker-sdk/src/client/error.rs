@@ -35,7 +35,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The problem's stable code, if the server refused.
+    /// Returns the problem's stable code, if the server refused.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -45,7 +45,7 @@ impl ClientError {
         }
     }
 
-    /// The HTTP status, if there was an answer.
+    /// Returns the HTTP status, if there was an answer.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {

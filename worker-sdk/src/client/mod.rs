@@ -72,7 +72,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `url`, such as `http://127.0.0.1:7420`.
+    /// Returns a client of the server at `url`, such as `http://127.0.0.1:7420`.
     ///
     /// # Errors
     /// [`ClientError::Setup`] when that is no http or https URL, or TLS cannot be set up.
@@ -243,7 +243,7 @@ impl Client {
         Ok(answer.released)
     }
 
-    /// The same client with connections of its own: those of a client belong to the runtime that uses it first.
+    /// Returns the same client with connections of its own: those of a client belong to the runtime that uses it first.
     pub(crate) fn with_own_connections(&self) -> Result<Client, ClientError> {
         let http = self
             .trust
@@ -282,7 +282,7 @@ impl Client {
         Ok(self.request(Method::POST, path)?.json(body))
     }
 
-    /// A request that acts, with a key under which it is done once.
+    /// Returns a request that acts, with a key under which it is done once.
     fn post_once(&self, path: &str, body: &impl Serialize) -> Result<RequestBuilder, ClientError> {
         Ok(self.post(path, body)?.header("idempotency-key", Uuid::new_v4().to_string()))
     }
@@ -361,7 +361,7 @@ impl Answer {
         if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
     }
 
-    /// The body as a `T`, if it is one.
+    /// Returns the body as a `T`, if it is one.
     fn json<T: DeserializeOwned>(&self) -> Option<T> {
         // Checked as a whole, so that the reader need not check each string.
         serde_json::from_str(std::str::from_utf8(&self.body).ok()?).ok()
@@ -383,7 +383,7 @@ impl Answer {
     }
 }
 
-/// The members of a filter as query parameters.
+/// Returns the members of a filter as query parameters.
 fn parameters(filter: &impl Serialize) -> Vec<(String, String)> {
     let Ok(Value::Object(members)) = serde_json::to_value(filter) else { return Vec::new() };
     let text = |value| match value {
@@ -393,7 +393,7 @@ fn parameters(filter: &impl Serialize) -> Vec<(String, String)> {
     members.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
-/// A query parameter that may be left out.
+/// Returns a query parameter that may be left out.
 fn parameter(name: &str, value: Option<&str>) -> Vec<(String, String)> {
     value.map(|value| (name.to_owned(), value.to_owned())).into_iter().collect()
 }

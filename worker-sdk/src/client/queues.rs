@@ -6,7 +6,7 @@ use reqwest::Method;
 use super::{Client, ClientError, Pages, read};
 
 impl Client {
-    /// The quotas of the namespace, and what is used of them.
+    /// Returns the quotas of the namespace, and what is used of them.
     ///
     /// # Errors
     /// A [`ClientError`].

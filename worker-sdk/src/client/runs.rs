@@ -19,7 +19,7 @@ pub struct RunQuery {
 }
 
 impl RunQuery {
-    /// All runs.
+    /// Returns all runs.
     #[must_use]
     pub fn new() -> RunQuery {
         RunQuery::default()
@@ -145,13 +145,13 @@ impl Client {
         Pages::new(self, "v1/runs".to_owned(), query.parameters)
     }
 
-    /// The history of a run, in order.
+    /// Returns the history of a run, in order.
     #[must_use]
     pub fn history(&self, run: RunId) -> Pages<HistoryEntry> {
         Pages::new(self, format!("v1/runs/{run}/history"), Vec::new())
     }
 
-    /// The items of a map step, only those in `state` when given.
+    /// Returns the items of a map step, only those in `state` when given.
     #[must_use]
     pub fn items(&self, run: RunId, step: &str, state: Option<&StepState>) -> Pages<StepView> {
         let state = parameter("state", state.map(StepState::as_str));
@@ -185,7 +185,7 @@ impl<T: DeserializeOwned> Pages<T> {
         Pages { client: client.clone(), path, parameters, next: Next::First, elements: PhantomData }
     }
 
-    /// The next page; `None` after the last.
+    /// Returns the next page; `None` after the last.
     ///
     /// # Errors
     /// A [`ClientError`]; asking again asks for the same page.

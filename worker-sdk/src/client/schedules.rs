@@ -32,7 +32,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// All schedules by name.
+    /// Returns all schedules by name.
     #[must_use]
     pub fn schedules(&self) -> Pages<ScheduleLine> {
         Pages::new(self, "v1/schedules".to_owned(), Vec::new())
@@ -44,7 +44,7 @@ impl Client {
         Pages::new(self, format!("v1/schedules/{name}/starts"), Vec::new())
     }
 
-    /// The next `count` starts of a schedule, 1 to 1,000.
+    /// Returns the next `count` starts of a schedule, 1 to 1,000.
     ///
     /// # Errors
     /// A problem `unknown_schedule`.

@@ -7,7 +7,7 @@ use reqwest::Url;
 use super::{Client, ClientError};
 
 impl Client {
-    /// The line of a serial key, in order, at most 1,000 places: who holds it and who waits.
+    /// Returns the line of a serial key, in order, at most 1,000 places: who holds it and who waits.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -62,7 +62,7 @@ impl Client {
         self.send_reason(&format!("v1/runs/{run}/skip-requirements"), reason).await
     }
 
-    /// The place of a path with texts in it that may hold anything.
+    /// Returns the place of a path with texts in it that may hold anything.
     pub(super) fn place(&self, path: &[&str]) -> String {
         let mut url = Url::clone(&self.base);
         if let Ok(mut segments) = url.path_segments_mut() {

@@ -151,14 +151,14 @@ pub struct StartBuilder<Out> {
 }
 
 impl<Out> StartBuilder<Out> {
-    /// The caller's own key: one run per workflow and key, however often it is asked for, also by a caller that died in
-    /// between. A start whose answer got lost is repeated safely with a key and without.
+    /// Sets the caller's own key: one run per workflow and key, however often it is asked for, also by a caller that
+    /// died in between. A start whose answer got lost is repeated safely with a key and without.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.start.key = Some(key.into());
         self
     }
 
-    /// A mark to search by.
+    /// Adds a mark to search by.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.start.labels.insert(name.into(), value.into());
         self
@@ -177,14 +177,14 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// The instant by which the run is to be over, its undo included: it is undone while there is time for that, as long as
-    /// undoing the steps that have begun took lately.
+    /// Sets the instant by which the run is to be over, its undo included: it is undone while there is time for that, as
+    /// long as undoing the steps that have begun took lately.
     pub fn end_by(mut self, at: Timestamp) -> Self {
         self.start.end_by = Some(at);
         self
     }
 
-    /// The time reserved for undoing the run before [`StartBuilder::end_by`], whatever has begun.
+    /// Sets the time reserved for undoing the run before [`StartBuilder::end_by`], whatever has begun.
     pub fn undo_budget(mut self, budget: Span) -> Self {
         self.start.undo_budget = Some(budget);
         self
@@ -219,7 +219,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// The version to run.
+    /// Sets the version to run.
     pub fn version(mut self, version: u32) -> Self {
         self.start.version = Some(version);
         self
@@ -288,7 +288,7 @@ pub struct RunHandle<Out> {
 }
 
 impl<Out> RunHandle<Out> {
-    /// The run's id.
+    /// Returns the run's id.
     #[must_use]
     pub fn id(&self) -> RunId {
         self.id

@@ -65,13 +65,13 @@ impl Client {
         }
     }
 
-    /// All workflow versions, by name and version, without their definitions.
+    /// Returns all workflow versions, by name and version, without their definitions.
     #[must_use]
     pub fn workflows(&self) -> Pages<WorkflowView> {
         Pages::new(self, "v1/workflows".to_owned(), Vec::new())
     }
 
-    /// All versions of one workflow, without their definitions.
+    /// Returns all versions of one workflow, without their definitions.
     #[must_use]
     pub fn workflow_versions(&self, name: &str) -> Pages<WorkflowView> {
         Pages::new(self, format!("v1/workflows/{name}"), Vec::new())

@@ -54,7 +54,7 @@ impl Encryption {
         self
     }
 
-    /// The keys of a file, see [`EncryptionKey::read`]: the first encrypts, all decrypt.
+    /// Returns the keys of a file, see [`EncryptionKey::read`]: the first encrypts, all decrypt.
     ///
     /// # Errors
     /// `payload_key_invalid`.

@@ -69,8 +69,8 @@ impl EncryptionKey {
         Ok(EncryptionKey { id: id.to_owned(), cipher: Arc::new(LessSafeKey::new(cipher)), nonces })
     }
 
-    /// The keys of a text: one a line, its id and its 32 bytes in base64, the newest first. Lines that begin with `#` are
-    /// comments.
+    /// Returns the keys of a text: one a line, its id and its 32 bytes in base64, the newest first. Lines that begin with
+    /// `#` are comments.
     ///
     /// # Errors
     /// `payload_key_invalid`, with the number of the line and nothing of the secret.

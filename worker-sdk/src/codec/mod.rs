@@ -57,7 +57,7 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    /// An error with a code like `payload_key_unknown`.
+    /// Returns an error with a code like `payload_key_unknown`.
     #[must_use]
     pub fn new(code: &'static str, message: impl Into<String>) -> CodecError {
         CodecError { code, message: message.into() }
@@ -152,7 +152,7 @@ pub(crate) fn of_task(offer: &TaskOffer) -> String {
     format!("task\n{}\n{}\n{action}\n{}", offer.run, offer.step, offer.attempt)
 }
 
-/// The failure of a task whose documents cannot be decoded or encoded. Another worker may have the key.
+/// Returns the failure of a task whose documents cannot be decoded or encoded. Another worker may have the key.
 pub(crate) fn failed(kind: FailureKind, error: &CodecError) -> Failure {
     Failure {
         kind,

@@ -25,7 +25,7 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// The kit of the workflow that a step asks for.
+    /// Returns the kit of the workflow that a step asks for.
     fn child(&self, ask: &ChildAsk) -> Option<&Cast> {
         let mut fitting = self.children.iter().filter(|cast| {
             let own = &cast.graph.definition;
@@ -58,7 +58,7 @@ pub(super) struct ChildRun {
 }
 
 impl<Out> TestRun<Out> {
-    /// The run that a step is, if the kit runs it; see [`TestKit::child`](super::TestKit::child).
+    /// Returns the run that a step is, if the kit runs it; see [`TestKit::child`](super::TestKit::child).
     #[must_use]
     pub fn child(&self, step: &str) -> Option<&TestRun<()>> {
         let found = self.children.iter().rev().find(|child| child.step.to_string() == step);

@@ -78,7 +78,7 @@ impl Fault {
         self.times(u32::MAX)
     }
 
-    /// The step or item, and the action on it, at which it strikes.
+    /// Returns the step or item, and the action on it, at which it strikes.
     pub(super) fn place(&self) -> (&StepPath, Action) {
         (&self.place.step, self.place.action)
     }
@@ -103,7 +103,7 @@ impl Place {
         Place { step, action }
     }
 
-    /// The same place by its parts.
+    /// Returns the same place by its parts.
     #[must_use]
     pub fn of(step: StepPath, action: Action) -> Place {
         Place { step, action }

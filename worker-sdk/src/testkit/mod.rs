@@ -100,7 +100,8 @@ pub struct TestKit<In, Out> {
 }
 
 impl<In: Serialize, Out> TestKit<In, Out> {
-    /// A kit for `workflow`, without handlers. A task without a handler stays on offer, as it would on a server.
+    /// Returns a kit for `workflow`, without handlers. A task without a handler stays on offer, as it would on a
+    /// server.
     #[must_use]
     pub fn new(workflow: &Workflow<In, Out>) -> TestKit<In, Out> {
         TestKit {

@@ -138,7 +138,7 @@ impl<Out> TestRun<Out> {
         self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await
     }
 
-    /// A document that a test gives, as the codec makes it.
+    /// Returns a document that a test gives, as the codec makes it.
     fn encoded(&self, document: &impl Serialize) -> Payload {
         let document = Payload::of(document).expect("what a test gives has a JSON form");
         self.cast.codec.encode(document, || "given".to_owned()).expect("the codec encodes it")

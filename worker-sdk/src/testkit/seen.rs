@@ -45,7 +45,7 @@ impl<Out> TestRun<Out> {
         })
     }
 
-    /// The output, if it succeeded.
+    /// Returns the output, if it succeeded.
     ///
     /// # Panics
     /// When the output is not of the workflow's type.
@@ -72,24 +72,24 @@ impl<Out> TestRun<Out> {
         self.now.since(self.run.started_at())
     }
 
-    /// The journal: every record, in order.
+    /// Returns the journal: every record, in order.
     #[must_use]
     pub fn journal(&self) -> &[Record] {
         &self.journal
     }
 
-    /// Every event of the journal, in order.
+    /// Returns every event of the journal, in order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.journal.iter().flat_map(|record| &record.events)
     }
 
-    /// Every call of a handler, in order.
+    /// Returns every call of a handler, in order.
     #[must_use]
     pub fn calls(&self) -> &[Call] {
         &self.world.calls
     }
 
-    /// The calls that went well, in order: `payment`, `verify payment`, `undo payment`.
+    /// Returns the calls that went well, in order: `payment`, `verify payment`, `undo payment`.
     #[must_use]
     pub fn effects(&self) -> Vec<String> {
         let well = self.world.calls.iter().filter(|call| call.error.is_none());
@@ -143,7 +143,7 @@ impl<Out> TestRun<Out> {
         self.children.iter().for_each(|child| child.run.assert_nothing_stands());
     }
 
-    /// The whole story in a few lines.
+    /// Returns the whole story in a few lines.
     pub(super) fn describe(&self) -> String {
         let view = self.view();
         let outcome = view.outcome.map(|outcome| format!(", {}", outcome.as_str()));

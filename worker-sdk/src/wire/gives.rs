@@ -14,11 +14,11 @@ use super::{Item, Ordered, Ref};
     note = "an optional value (`.maybe()`, a field behind `?`) fits an `Option`; elsewhere write `.unwrap_or(..)` after it"
 )]
 pub trait Gives<T> {
-    /// The wiring itself.
+    /// Returns the wiring itself.
     fn wire(self) -> Ref<T>;
 }
 
-/// A value written into the definition.
+/// Returns a value written into the definition.
 pub fn constant<T: Serialize>(value: T) -> Ref<T> {
     let (value, faults) = match Payload::of(&value) {
         Ok(value) => (value, Vec::new()),
@@ -27,7 +27,7 @@ pub fn constant<T: Serialize>(value: T) -> Ref<T> {
     Ref::computed(Expr::Const(value), faults)
 }
 
-/// A list built element by element.
+/// Returns a list built element by element.
 ///
 /// ```
 /// # use backstitch_sdk::{Ref, field, list};

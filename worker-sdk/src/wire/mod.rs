@@ -83,7 +83,7 @@ impl<T> Ref<T> {
         Ref::computed(operator(Box::new((left, right))), faults)
     }
 
-    /// The expression, to look at.
+    /// Returns the expression, to look at.
     #[must_use]
     pub fn expr(&self) -> Expr {
         self.clone().finish().0
@@ -202,7 +202,7 @@ fn shown(expr: &Expr) -> String {
     serde_json::to_string(expr).unwrap_or_default()
 }
 
-/// The member of a constant; `None` when there is none.
+/// Returns the member of a constant; `None` when there is none.
 fn member_of(value: &Payload, token: &str) -> Option<Payload> {
     let value: serde_json::Value = value.to().ok()?;
     if value.is_null() {
@@ -212,7 +212,7 @@ fn member_of(value: &Payload, token: &str) -> Option<Payload> {
 }
 
 impl<T> Ref<Option<T>> {
-    /// The value if there is one, else `default`.
+    /// Returns the value if there is one, else `default`.
     #[must_use]
     pub fn unwrap_or(&self, default: impl Gives<T>) -> Ref<T> {
         let mut value = self.clone();
@@ -305,12 +305,12 @@ impl<T> Item<T> {
         *self.key.borrow_mut() = Some(key.wire());
     }
 
-    /// The place where the key will be named.
+    /// Returns the place where the key will be named.
     pub(crate) fn named(&self) -> Rc<RefCell<Option<Ref<String>>>> {
         Rc::clone(&self.key)
     }
 
-    /// The item's place in the list, from 0.
+    /// Returns the item's place in the list, from 0.
     #[must_use]
     pub fn index(&self) -> Ref<u32> {
         Ref::path("/index", Contract::Serialize)

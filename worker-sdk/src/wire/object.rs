@@ -29,7 +29,7 @@ impl<T> Member<T> {
         unreachable!("wiring is data; the proof of its types is never run")
     }
 
-    /// The member without its type.
+    /// Returns the member without its type.
     #[must_use]
     pub fn untyped(self) -> (&'static str, Expr, Vec<String>) {
         let (expr, faults) = self.value.finish();
@@ -37,7 +37,7 @@ impl<T> Member<T> {
     }
 }
 
-/// The type of the struct that a proof would build.
+/// Returns the type of the struct that a proof would build.
 #[doc(hidden)]
 pub fn proven<T>(_proof: impl FnOnce() -> T) -> PhantomData<T> {
     PhantomData

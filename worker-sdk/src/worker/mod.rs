@@ -425,7 +425,7 @@ impl Drop for StopAll {
     }
 }
 
-/// The host's name and the process id.
+/// Returns the host's name and the process id.
 fn default_name() -> String {
     let file = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = file.or_else(|| std::env::var("HOSTNAME").ok()).map(|name| name.trim().to_owned());

@@ -207,9 +207,9 @@ fn judge(answer: &TaskAnswer) -> Verdict {
     }
 }
 
-/// A report that the server takes: for an output that could not be handed over, that the work was done; where it does not
-/// know such a report, or for a failure, one with its code and as much of its words as any server takes. `None` when there
-/// is none any more.
+/// Returns a report that the server takes: for an output that could not be handed over, that the work was done; where it
+/// does not know such a report, or for a failure, one with its code and as much of its words as any server takes. `None`
+/// when there is none any more.
 fn replacement(pending: Pending, answer: &TaskAnswer) -> Option<Pending> {
     let why = words(answer.message.as_deref().unwrap_or("the server refused it"), WHY_MAX);
     let failed = |kind, code: String, message, retry_after| {
@@ -258,7 +258,7 @@ fn is_code(code: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// A text of at most `limit` bytes without control characters.
+/// Returns a text of at most `limit` bytes without control characters.
 fn words(text: &str, limit: usize) -> String {
     let mut kept = String::new();
     for c in text.chars() {

@@ -96,7 +96,7 @@ impl Desk {
     }
 }
 
-/// The report of a task whose handler was stopped.
+/// Returns the report of a task whose handler was stopped.
 fn unknown(task: &InFlight) -> TaskReport {
     let HeldTask { run, step, action, attempt, lease } = task.held();
     let failure = Failure {

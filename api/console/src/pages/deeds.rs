@@ -9,7 +9,7 @@ use crate::form::{Deed, Field};
 /// A longer title of a member is not shown, but its name.
 const TITLE: usize = 100;
 
-/// A verb of the API about a run, or about a step of it; `None` for those that have a page of their own.
+/// Returns a verb of the API about a run, or about a step of it; `None` for those that have a page of their own.
 pub(crate) fn deed(verb: &str, run: RunId, step: Option<&StepPath>) -> Option<Deed> {
     let of_run = |word: &str| format!("/v1/runs/{run}/{word}");
     let of_step = |step: &StepPath, word: &str| {
@@ -54,7 +54,7 @@ pub(crate) fn deed(verb: &str, run: RunId, step: Option<&StepPath>) -> Option<De
     })
 }
 
-/// A signal that a step waits for.
+/// Returns a signal that a step waits for.
 pub(crate) fn signal(run: RunId, name: &str, awaits: Option<&Awaits>) -> Deed {
     let schema = awaits.and_then(|awaits| {
         let listed = awaits.signals.iter().find(|one| one.signal == name);
@@ -71,7 +71,8 @@ pub(crate) fn signal(run: RunId, name: &str, awaits: Option<&Awaits>) -> Deed {
     deed
 }
 
-/// The fields of a schema of an object with plain members, one each; otherwise the document is asked for as a whole.
+/// Returns the fields of a schema of an object with plain members, one each; otherwise the document is asked for as a
+/// whole.
 fn fields_of(schema: Option<&str>) -> (Vec<Field>, bool) {
     let whole = (Vec::new(), true);
     let Some(schema) = schema.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
@@ -126,7 +127,7 @@ pub(crate) struct Wait {
     pub(crate) deeds: Vec<Deed>,
 }
 
-/// The forms for one wait. Verbs that always apply are with the run.
+/// Returns the forms for one wait. Verbs that always apply are with the run.
 pub(crate) fn of_wait(view: &RunView, wait: WaitsFor) -> Wait {
     let step = wait.step.as_ref();
     let mut deeds = Vec::new();
@@ -153,7 +154,7 @@ pub(crate) fn of_wait(view: &RunView, wait: WaitsFor) -> Wait {
     Wait { since, since_at, until: wait.until.map(at), deeds, wait }
 }
 
-/// The labels of a run, and its erasure for admins.
+/// Returns the labels of a run, and its erasure for admins.
 fn beside(view: &RunView, admin: bool) -> Vec<Deed> {
     if view.erased_at.is_some() {
         return Vec::new();

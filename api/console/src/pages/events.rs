@@ -123,7 +123,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
-/// The events after a position, or after the last one that is past retention.
+/// Returns the events after a position, or after the last one that is past retention.
 async fn events(ask: &Ask, after: u64, filter: &str) -> Result<(u64, EventPage), Problem> {
     let path = |after: u64| format!("/v1/events?limit={LIMIT}&after={after}&{filter}");
     match ask.get::<EventPage>(path(after).trim_end_matches('&')).await {

@@ -10,7 +10,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// The filter of a page whose `parameters` are those of the API by the same names.
+    /// Returns the filter of a page whose `parameters` are those of the API by the same names.
     pub(crate) fn of(ask: &Ask, parameters: &[&str]) -> Filter {
         let known = |(name, value): &&(String, String)| {
             parameters.contains(&name.as_str()) && !value.is_empty()
@@ -19,18 +19,18 @@ impl Filter {
         Filter { pairs, after: ask.param("after").map(str::to_owned) }
     }
 
-    /// The same with these names alone.
+    /// Returns the same with these names alone.
     pub(crate) fn kept(&self, names: &[&str]) -> Filter {
         let kept = self.pairs.iter().filter(|(name, _)| names.contains(&name.as_str()));
         Filter { pairs: kept.cloned().collect(), after: self.after.clone() }
     }
 
-    /// The same from the beginning of the list.
+    /// Returns the same from the beginning of the list.
     pub(crate) fn first(self) -> Filter {
         Filter { after: None, ..self }
     }
 
-    /// The place in the list alone.
+    /// Returns the place in the list alone.
     pub(crate) fn only_after(&self) -> Filter {
         self.kept(&[])
     }
@@ -59,7 +59,7 @@ impl Filter {
         query(&pairs)
     }
 
-    /// The address of the part of `page` that follows, if `next` is its cursor.
+    /// Returns the address of the part of `page` that follows, if `next` is its cursor.
     pub(crate) fn next(&self, page: &str, next: Option<String>) -> Option<String> {
         next.map(|next| {
             let mut pairs = self.pairs.clone();

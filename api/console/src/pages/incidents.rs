@@ -173,7 +173,7 @@ async fn page(ask: &Ask, id: &str) -> Result<IncidentPage, Problem> {
     })
 }
 
-/// A verb about an incident.
+/// Returns a verb about an incident.
 fn deed(verb: Verb, id: &str) -> Deed {
     let of = |word: &str| format!("/v1/incidents/{id}/{word}");
     match verb {

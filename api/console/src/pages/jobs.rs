@@ -134,7 +134,7 @@ pub(crate) async fn plan(ask: Ask) -> Shown {
     }
 }
 
-/// The filter of a query as a document of the API.
+/// Returns the filter of a query as a document of the API.
 fn filter_of(filter: &[(String, String)]) -> Value {
     let (mut members, mut labels) = (Map::new(), Map::new());
     for (name, value) in filter {

@@ -16,20 +16,20 @@ pub struct LoginPage {
 }
 
 impl LoginPage {
-    /// The page, which leads on to `next`.
+    /// Returns the page, which leads on to `next`.
     #[must_use]
     pub fn new(next: &str, refused: Option<String>) -> LoginPage {
         let next = if is_local(next) { next.to_owned() } else { "/console".to_owned() };
         LoginPage { frame: Frame::bare("Sign in"), next, refused }
     }
 
-    /// The page as text.
+    /// Returns the page as text.
     #[must_use]
     pub fn text(&self) -> String {
         self.render().unwrap_or_default()
     }
 
-    /// The page to go on to.
+    /// Returns the page to go on to.
     #[must_use]
     pub fn next(&self) -> &str {
         &self.next
@@ -44,7 +44,7 @@ struct Arriving<'a> {
     next: &'a str,
 }
 
-/// A page that loads `next` again, as a page of this site.
+/// Returns a page that loads `next` again, as a page of this site.
 pub(crate) fn arriving(next: &str) -> String {
     let next = if is_local(next) { next } else { "/console" };
     Arriving { next }.render().unwrap_or_default()

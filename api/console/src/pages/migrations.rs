@@ -129,7 +129,7 @@ async fn check(ask: &Ask, path: &str, filter: &Filter, may_act: bool) -> Result<
     Ok(part)
 }
 
-/// A run that cannot be moved, and why.
+/// Returns a run that cannot be moved, and why.
 fn in_the_way(run: &CheckedRun) -> Row {
     let obstacles = run.obstacles.iter().map(|one| match &one.step {
         Some(step) => format!("{step}: {}", one.message),
@@ -143,7 +143,7 @@ fn in_the_way(run: &CheckedRun) -> Row {
     .into()
 }
 
-/// The form that moves runs as they were checked.
+/// Returns the form that moves runs as they were checked.
 fn move_runs(ask: &Ask, path: &str, (from, to): (u32, u32), mapping: &Value) -> Deed {
     let ways = [OnObstacle::Stop.as_str(), OnObstacle::Leave.as_str()];
     let mut deed = Deed::new("migrate", "Move the runs", format!("{path}/migrations"))

@@ -100,7 +100,7 @@ struct RunPage {
 }
 
 impl RunPage {
-    /// The record after which it is shown.
+    /// Returns the record after which it is shown.
     fn at(&self) -> u64 {
         self.as_of.unwrap_or(self.last)
     }
@@ -128,7 +128,7 @@ pub(crate) async fn show(ask: Ask, axum::extract::Path(id): axum::extract::Path<
     }
 }
 
-/// The definition of a run, as a checked graph.
+/// Returns the definition of a run, as a checked graph.
 pub(crate) async fn graph_of(ask: &Ask, view: &RunView) -> Option<Graph> {
     let path = format!("/v1/workflows/{}/versions/{}", encoded(&view.workflow), view.version);
     let workflow: WorkflowView = ask.get(&path).await.ok()?;

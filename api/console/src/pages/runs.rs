@@ -99,7 +99,7 @@ impl RunsPage {
     }
 }
 
-/// A query of these pairs.
+/// Returns a query of these pairs.
 pub(crate) fn query(pairs: &[(String, String)]) -> String {
     let pairs: Vec<String> =
         pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();

@@ -348,7 +348,7 @@ async fn compared(ask: &Ask, path: &str) -> Result<Option<TransformWhatIf>, Prob
     ask.post(&format!("{path}/what-if"), body).await.map(Some)
 }
 
-/// The document that is to be tried: as it was written, or as it came in.
+/// Returns the document that is to be tried: as it was written, or as it came in.
 async fn document_of(ask: &Ask) -> Result<String, Problem> {
     let Some(intake) = ask.param("intake") else {
         return Ok(ask.param("document").unwrap_or_default().to_owned());

@@ -230,7 +230,7 @@ async fn needs_another(ask: &Ask, view: &RunView, plan: Option<&Plan>) -> Result
     Ok(approval.alone().is_some_and(|most| plan.total > u64::from(most)))
 }
 
-/// The plan that is changed, if it is one.
+/// Returns the plan that is changed, if it is one.
 fn changes(ask: &Ask) -> Option<(String, String)> {
     let (plan, revision) = ask.param("plan").zip(ask.param("revision"))?;
     let is_id = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');

@@ -35,7 +35,7 @@ impl World {
         self.events.iter().find(|event| event["id"] == *id && !id.is_null())
     }
 
-    /// The run that was started for an event.
+    /// Returns the run that was started for an event.
     fn run_of(&self, event: &Value) -> Option<&Value> {
         let ends = format!("/{}", event["position"]);
         self.runs.iter().find(|run| {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-/// A contract, by its subject, and the schema of its first version.
+/// Returns a contract, by its subject, and the schema of its first version.
 pub(super) fn contracts() -> [(&'static str, Value); 5] {
     let text = || json!({"type": "string"});
     let object = |members: Value, required: Value| json!({"type": "object", "properties": members, "required": required});
@@ -38,12 +38,12 @@ fn contact_members() -> Value {
     json!({"id": text, "full_name": text, "mail": text, "st": text})
 }
 
-/// The second version of the contacts: some have no mail.
+/// Returns the second version of the contacts: some have no mail.
 pub(super) fn contact_without_mail() -> Value {
     json!({"type": "object", "properties": contact_members(), "required": ["id", "full_name", "st"]})
 }
 
-/// The transform of contacts, with what their states mean.
+/// Returns the transform of contacts, with what their states mean.
 pub(super) fn of_contacts(states: &Value) -> Value {
     json!({"stream": "customer:{/id}", "rules": [
         {"to": "/id", "copy": "/id"},
@@ -61,7 +61,7 @@ pub(super) fn states(all: bool) -> Value {
     }
 }
 
-/// The other transforms, by their ends.
+/// Returns the other transforms, by their ends.
 pub(super) fn transforms() -> [(&'static str, Value); 2] {
     let buyers = json!({"stream": "customer:{/no}", "rules": [
         {"to": "/id", "copy": "/no"},
@@ -77,7 +77,7 @@ pub(super) fn transforms() -> [(&'static str, Value); 2] {
     [("web.buyer/1/customer/1", buyers), ("erp.sale/1/order/1", sales)]
 }
 
-/// The spec of a source whose documents follow a version of a contract and become ours.
+/// Returns the spec of a source whose documents follow a version of a contract and become ours.
 pub(super) fn source(contract: &str, version: u32, to: &str, dedupe: &[&str]) -> Value {
     let dedupe: Vec<Value> = dedupe.iter().map(|place| json!({"pointer": place})).collect();
     json!({

@@ -132,7 +132,7 @@ const MORE: &[(&str, bool, Condition)] = &[
     ),
 ];
 
-/// Each case as a schedule has it.
+/// Returns each case as a schedule has it.
 fn cases(zone: Tz) -> Vec<(When, bool, Condition)> {
     let plain = PATTERNS.iter().map(|(cron, repeating, condition)| {
         let cron = (*cron).to_owned();

@@ -29,13 +29,13 @@ pub(crate) struct SetBack {
 }
 
 impl SetBack {
-    /// The range of starts made too early that an instant is in.
+    /// Returns the range of starts made too early that an instant is in.
     fn range(&self, instant: Time) -> Option<(Time, Time)> {
         range(&self.early, instant)
     }
 }
 
-/// The range that an instant is in, of several in order that do not overlap.
+/// Returns the range that an instant is in, of several in order that do not overlap.
 fn range(ranges: &[(Time, Time)], instant: Time) -> Option<(Time, Time)> {
     let after = ranges.partition_point(|(_, last)| *last < instant);
     ranges.get(after).copied().filter(|(first, _)| *first <= instant)
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// The instants later than `after` that are to be started, in order.
+    /// Returns the instants later than `after` that are to be started, in order.
     pub(crate) fn instants(&self, calendar: &Calendar, after: Time) -> impl Iterator<Item = Time> {
         let next = |after| {
             let mut next = calendar.next(after);

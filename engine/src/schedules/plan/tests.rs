@@ -28,7 +28,7 @@ impl Bench {
         Bench { spec, calendar, state: State::new(Time(DAY)), runs: 0 }
     }
 
-    /// A turn so many seconds into the day.
+    /// Returns a turn so many seconds into the day.
     fn turn(&mut self, second: i64, active: bool) -> Turn {
         let Bench { spec, calendar, .. } = self;
         let plan = Plan { namespace: "n", name: "s", spec, calendar };

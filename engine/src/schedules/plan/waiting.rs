@@ -14,7 +14,7 @@ impl Waiting {
         !self.going && self.starts_at.is_none()
     }
 
-    /// The version that was fixed for it.
+    /// Returns the version that was fixed for it.
     pub(crate) fn version(&self) -> Option<u32> {
         self.version
     }

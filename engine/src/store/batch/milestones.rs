@@ -14,7 +14,7 @@ impl Batch {
 }
 
 impl Milestones {
-    /// The same with one row for each namespace.
+    /// Returns the same with one row for each namespace.
     pub(super) fn by_namespace(&self) -> Milestones {
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut together = Milestones::default();

@@ -32,7 +32,8 @@ struct TemplateRecord {
 }
 
 impl Template {
-    /// The ended run of `workflow` with the fewest records, of the last thousand: the one that the engine served best.
+    /// Returns the ended run of `workflow` with the fewest records, of the last thousand: the one that the engine
+    /// served best.
     ///
     /// # Errors
     /// [`Error::NotFound`] when none has ended; [`Error::Store`].
@@ -51,7 +52,7 @@ impl Template {
         Template::read(&mut connection, workflow, &row, i32::MAX).await
     }
 
-    /// The newest ended run of `workflow`.
+    /// Returns the newest ended run of `workflow`.
     ///
     /// # Errors
     /// [`Error::NotFound`] when none has ended; [`Error::Store`].
@@ -69,7 +70,7 @@ impl Template {
         Template::read(&mut connection, workflow, &row, i32::MAX).await
     }
 
-    /// The start of the newest run of `workflow`: its first record and no end.
+    /// Returns the start of the newest run of `workflow`: its first record and no end.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is none; [`Error::Store`].
@@ -121,7 +122,7 @@ impl Template {
         })
     }
 
-    /// The same run with neighbouring records put together, as if each batch had ended `steps` steps of it.
+    /// Returns the same run with neighbouring records put together, as if each batch had ended `steps` steps of it.
     #[must_use]
     pub fn with_steps_per_record(mut self, steps: u32) -> Template {
         let mut records: Vec<TemplateRecord> = Vec::new();
@@ -271,7 +272,7 @@ fn new_run() -> RunId {
     RunId(Uuid::now_v7())
 }
 
-/// The next record of each slot.
+/// Returns the next record of each slot.
 fn fill(template: &Template, slots: &[Slot], at: Time) -> (Batch, u64, u64) {
     let mut batch = Batch::new(slots.len(), 0);
     let (mut steps, mut runs) = (0, 0);

@@ -100,7 +100,7 @@ pub(crate) async fn write(
     }
 }
 
-/// An id of a document, or of a batch of events, that came at `at`.
+/// Returns an id of a document, or of a batch of events, that came at `at`.
 fn new_id(at: Time) -> Uuid {
     let chance = rand::random::<u128>() & ((1 << 74) - 1);
     let version = (0x7 << 76) | (0x2 << 62);

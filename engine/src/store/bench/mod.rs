@@ -25,7 +25,7 @@ impl Gauge {
         Ok(Gauge { connection: connect(url).await? })
     }
 
-    /// The counters now.
+    /// Returns the counters now.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -67,7 +67,7 @@ impl Gauge {
         Ok(sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut self.connection).await?)
     }
 
-    /// The process that serves this connection, and what the server is: version and the settings that matter.
+    /// Returns the process that serves this connection, and what the server is: version and the settings that matter.
     ///
     /// # Errors
     /// [`Error::Store`].

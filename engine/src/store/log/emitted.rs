@@ -15,7 +15,7 @@ const SPACES: usize = 64;
 const WAITING: Waiting =
     Waiting { table: "emitted", when: "true", by: "id", due: "true", spaces: SPACES };
 
-/// The statement that finds namespaces with events on their way.
+/// Returns the statement that finds namespaces with events on their way.
 fn emitted_due() -> String {
     format!(
         "-- emitted_due\n{} select t.last, d.namespace from turn t left join due d on true",
@@ -44,7 +44,7 @@ pub(crate) async fn due(
     Found::read(&rows, |row| row.try_get(1))
 }
 
-/// The last event of a namespace that is on its way.
+/// Returns the last event of a namespace that is on its way.
 pub(crate) async fn last(
     connection: &mut PgConnection,
     namespace: &str,
@@ -55,7 +55,8 @@ pub(crate) async fn last(
         .await
 }
 
-/// The first events of a namespace in the order in which they were emitted: at most `limit` and about `bytes`, but one at least.
+/// Returns the first events of a namespace in the order in which they were emitted: at most `limit` and about `bytes`, but one
+/// at least.
 pub(crate) async fn first(
     connection: &mut PgConnection,
     namespace: &str,

@@ -16,7 +16,7 @@ const BATCHES: i64 = 1_000;
 const WAITING: Waiting =
     Waiting { table: "announced", when: "true", by: "id", due: "true", spaces: SPACES };
 
-/// The statement that finds namespaces with announced batches.
+/// Returns the statement that finds namespaces with announced batches.
 fn announced_due() -> String {
     format!(
         "-- announced_due\n{} select t.last, d.namespace from turn t left join due d on true",

@@ -202,7 +202,7 @@ impl Append {
         self.batches.add((namespace, batch, events, Moment(at)));
     }
 
-    /// The number of events.
+    /// Returns the number of events.
     pub(crate) fn count(&self) -> usize {
         self.events.len()
     }
@@ -262,7 +262,7 @@ static TEXTS: LazyLock<RwLock<Texts>> = LazyLock::new(RwLock::default);
 
 type Texts = HashMap<(Option<Week>, bool), SqlStr>;
 
-/// The statement for a week with partitions, or for none.
+/// Returns the statement for a week with partitions, or for none.
 fn text(week: Option<Week>, documents: bool) -> SqlStr {
     let key = (week, documents);
     if let Some(text) = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -280,7 +280,7 @@ fn text(week: Option<Week>, documents: bool) -> SqlStr {
 }
 
 impl Append {
-    /// The first batch; `None` when nothing is to be written.
+    /// Returns the first batch; `None` when nothing is to be written.
     pub(crate) fn first_batch(&self) -> Option<Uuid> {
         self.batches.batch.first().copied()
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The instant so many minutes into the day.
+/// Returns the instant so many minutes into the day.
 fn minute(minute: i64) -> Time {
     Time(DAY + minute * MINUTE)
 }
