@@ -26,20 +26,21 @@ impl TaskError {
         TaskError::new(FailureKind::Permanent, code, message)
     }
 
-    /// The target asks to wait this long; it does not count as an attempt.
+    /// Returns an error: the target requests this wait. It does not count as an attempt.
     #[must_use]
     pub fn rate_limited(delay: Span) -> TaskError {
         TaskError::new(FailureKind::RateLimited, "rate_limited", format!("asked to wait {delay}"))
             .retry_after(delay)
     }
 
-    /// The target does not answer and nothing was attempted there; it does not count as an attempt.
+    /// Returns an error: the target does not respond and nothing was attempted there. It does not
+    /// count as an attempt.
     #[must_use]
     pub fn unavailable(code: &str, message: impl fmt::Display) -> TaskError {
         TaskError::new(FailureKind::Unavailable, code, message)
     }
 
-    /// It may have happened.
+    /// Returns an error: it may have happened.
     #[must_use]
     pub fn unknown(code: &str, message: impl fmt::Display) -> TaskError {
         TaskError::new(FailureKind::Unknown, code, message)
@@ -58,7 +59,7 @@ impl TaskError {
         self
     }
 
-    /// The next attempt is not made before this long.
+    /// Sets the shortest delay before the next attempt.
     #[must_use]
     pub fn retry_after(mut self, delay: Span) -> TaskError {
         self.0.retry_after = Some(delay);

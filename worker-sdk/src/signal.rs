@@ -48,8 +48,8 @@ impl<T> Signal<T, T> {
         Signal::of(Names::One(name.to_owned()))
     }
 
-    /// Returns the first of several signals that comes; the others end nothing. Their data is a `T`, but for those that
-    /// [`Signal::or`] adds.
+    /// Returns a wait for the first of several signals; later ones have no effect. Their data is a `T`, except for
+    /// those that [`Signal::or`] adds.
     ///
     /// ```
     /// # use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Span, Task, Workflow, field};
@@ -145,13 +145,14 @@ impl<T, Out> Signal<T, Out> {
 }
 
 impl<T: JsonSchema> Ref<Received<T>> {
-    /// The signal `name` is the one that came.
+    /// Returns a condition that the signal `name` is the one that came.
     #[must_use]
     pub fn is(&self, name: &str) -> Condition {
         self.project(&["signal"], |received| &received.signal).eq(name)
     }
 
-    /// Returns the data of a signal that [`Signal::or`] added. That it is a `U` is your word: ask [`Ref::is`] first.
+    /// Returns the data of a signal that [`Signal::or`] added. The caller vouches that it is a `U`: test [`Ref::is`]
+    /// first.
     #[must_use]
     pub fn data_as<U>(&self) -> Ref<U> {
         self.at("/data")

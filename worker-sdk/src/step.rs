@@ -1,4 +1,4 @@
-//! Steps while a workflow is being built: what undoes them, when they run, how they are tried again.
+//! Steps while a workflow is being built: their compensations, conditions and retries.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -39,8 +39,8 @@ pub struct One;
 /// Marks a step of one task for each item of a list.
 pub struct Many;
 
-/// A step, as its place in the definition. It is a [`Ref`] to its output, so that later steps take fields of it;
-/// its methods say how it is done and undone.
+/// A step, as its place in the definition. It is a [`Ref`] to its output, so that later steps can use its
+/// fields; its methods set how it is done and undone.
 ///
 /// What needs the output of a step that was skipped is skipped too; [`Ref::maybe`] makes it optional instead.
 #[must_use = "a step stays in the saga; bind it with `let _ =` when nothing refers to it"]
@@ -149,7 +149,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.child(|child| child.on_pause = policy)
     }
 
-    /// Begins only after `other` has succeeded, beside the steps that its wiring names.
+    /// Lets the step begin only after `other` has succeeded, beside the steps that its wiring
+    /// names.
     pub fn after<A, B, K: Shape<B>>(self, other: &Step<A, B, K>) -> Self {
         let id = {
             let draft = self.draft.borrow();
@@ -176,7 +177,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     }
 
     /// Sets the retries of the compensation; with `max_attempts` it may give up, and then the run is blocked
-    /// until a person decides. Say [`Step::compensate`] first.
+    /// until a person decides. Call [`Step::compensate`] first.
     pub fn undo_retry(self, retry: Retry) -> Self {
         self.undo("undo_retry", |undo| undo.retry = retry)
     }
@@ -225,8 +226,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         })
     }
 
-    /// Sets the retries of the probe; when it gives up, the step stays unknown. Say [`Step::verify`]
-    /// first.
+    /// Sets the retries of the probe; when it gives up, the step stays unknown. Call
+    /// [`Step::verify`] first.
     pub fn verify_retry(self, retry: Retry) -> Self {
         let mut found = false;
         let step = self.task(|task| {
@@ -255,13 +256,13 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.on_unknown = policy)
     }
 
-    /// Its handlers may complete it, and undo it, in transactions of their own on the server's database: see
-    /// [`TaskContext::completion`](crate::TaskContext::completion).
+    /// Allows its handlers to complete and undo it in transactions of their own on the server's database:
+    /// see [`TaskContext::completion`](crate::TaskContext::completion).
     pub fn transactional(self) -> Self {
         self.task(|task| task.transactional = true)
     }
 
-    /// An input that a person gives it in place of its own must be one that its handler can read.
+    /// Checks an input that a person gives it: its handler must be able to read it.
     pub fn checked(self) -> Self
     where
         In: JsonSchema,
@@ -273,8 +274,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.input_schema = schema)
     }
 
-    /// The output of its handler must be one that the type of the step describes. One that is not ends the attempt with
-    /// `invalid_output`: the work is done, so it is not tried again.
+    /// Checks the output of its handler: it must be of the type of the step. Otherwise the attempt ends with
+    /// `invalid_output`: the work is done, so it is not retried.
     pub fn checked_output(self) -> Self
     where
         Out: JsonSchema,
@@ -310,17 +311,18 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.timeouts = timeouts)
     }
 
-    /// The point of no return: once it succeeded, nothing is undone automatically.
+    /// Makes the step the point of no return: once it succeeded, nothing is undone automatically.
     pub fn pivot(self) -> Self {
         self.class(Class::Pivot)
     }
 
-    /// Nothing to undo.
+    /// Declares that there is nothing to undo.
     pub fn read_only(self) -> Self {
         self.class(Class::ReadOnly)
     }
 
-    /// Tried until it succeeds, without a limit unless [`Step::retry`] is said after this; never undone.
+    /// Retries the step until it succeeds, without a limit unless [`Step::retry`] is called after this;
+    /// it is never undone.
     pub fn retriable(self) -> Self {
         self.task(|task| task.retry = Retry { max_attempts: None, ..task.retry.clone() })
             .class(Class::Retriable)
@@ -365,7 +367,7 @@ impl<In, Out> Step<In, Out, Many> {
     }
 }
 
-/// A queue is written down only where it is not the step's own.
+/// Returns the queue if it is not the step's own.
 fn other_queue(queue: &str, of_step: &str) -> Option<String> {
     (queue != of_step).then(|| queue.to_owned())
 }

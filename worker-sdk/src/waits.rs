@@ -1,4 +1,4 @@
-//! Steps that no worker does, while a workflow is being built: signals, sleep, and runs of other workflows.
+//! Steps without a worker, while a workflow is being built: signals, sleep, and child runs.
 
 use std::rc::Rc;
 
@@ -73,7 +73,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// Adds a step that waits for time to pass.
+    /// Adds a step that sleeps.
     pub fn sleep(&self, id: &str, span: Span) -> Step<(), ()> {
         let index = self.steps();
         let sleep = Sleep { span: Some(span), until: None };
@@ -81,7 +81,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// Adds a step that waits for an instant; one that has passed is no wait.
+    /// Adds a step that sleeps until an instant; an instant in the past is no wait.
     pub fn sleep_until(&self, id: &str, instant: impl Gives<Timestamp>) -> Step<(), ()> {
         let index = self.steps();
         let until = self.place(instant.wire(), &format!("/steps/{index}/sleep/until"));
@@ -90,8 +90,8 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// Adds a step that fails the run on purpose, so that what was done is undone: the answer to a decision, without a
-    /// worker. Say [`Step::when`], or every run fails.
+    /// Adds a step that fails the run on purpose, so that it is undone: the response to a decision, without a worker.
+    /// Call [`Step::when`], or every run fails.
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Task, Undo, Workflow, field};
@@ -128,7 +128,7 @@ impl Saga {
         self.added(id, index)
     }
 
-    /// Adds a step that is a run of another workflow, in the version given. Undoing the step undoes the run.
+    /// Adds a step that runs another workflow, in the given version. Undoing the step undoes the run.
     pub fn child<In, Out>(
         &self,
         id: &str,

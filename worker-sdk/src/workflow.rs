@@ -1,4 +1,4 @@
-//! Workflows written in Rust: a function says the steps once, and what comes out is the definition as data.
+//! Workflows written in Rust: a function writes the steps once, and the result is the definition as data.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -54,8 +54,8 @@ impl fmt::Debug for InvalidWorkflow {
 impl std::error::Error for InvalidWorkflow {}
 
 impl<In: JsonSchema, Out: JsonSchema> Workflow<In, Out> {
-    /// Builds a workflow: `write` gets the saga to write steps into and the run's input, and gives the wiring of the
-    /// output.
+    /// Builds a workflow: `write` gets the saga to write steps into and the run's input, and returns the wiring of
+    /// the output.
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Task, Undo, Workflow, field, wire};
@@ -225,7 +225,7 @@ pub struct Saga {
 }
 
 impl Saga {
-    /// One line for people.
+    /// Sets a description, one line for people.
     pub fn description(&self, text: &str) {
         self.draft.borrow_mut().definition.description = Some(text.to_owned());
     }
@@ -246,12 +246,13 @@ impl Saga {
         self.draft.borrow_mut().definition.compensable_for = span;
     }
 
-    /// So long after it begins a run is to be over, its undo included, unless its start says by when.
+    /// Sets the time after its beginning by which a run is to be over, its undo included, unless its
+    /// start sets another.
     pub fn end_within(&self, span: Span) {
         self.draft.borrow_mut().definition.end_within = Some(span);
     }
 
-    /// The time reserved for undoing a run that is to be over; as long as undoing its steps took lately without it.
+    /// Sets the time reserved for undoing a run with a deadline; by default, the recent time of undoing its steps.
     pub fn undo_budget(&self, span: Span) {
         self.draft.borrow_mut().definition.undo_budget = Some(span);
     }
@@ -274,7 +275,8 @@ impl Saga {
         )
     }
 
-    /// Adds a fan-out: one task for each item of a list. `input` says what the task takes for an item.
+    /// Adds a fan-out: one task for each item of a list. `input` returns the input of the task for an
+    /// item.
     pub fn map<Element, In, Out, W: Gives<In>>(
         &self,
         id: &str,

@@ -76,13 +76,13 @@ impl ScheduleSpec {
         ScheduleSpec { interval: Some(Interval { every, unit, anchor }), ..self }
     }
 
-    /// The first instant may be this one; no instant is earlier.
+    /// Sets the first possible instant; no instant is earlier.
     #[must_use]
     pub fn begin(self, instant: Timestamp) -> ScheduleSpec {
         ScheduleSpec { begin: Some(instant), ..self }
     }
 
-    /// The last instant may be this one; no instant is later.
+    /// Sets the last possible instant; no instant is later.
     #[must_use]
     pub fn end(self, instant: Timestamp) -> ScheduleSpec {
         ScheduleSpec { end: Some(instant), ..self }
@@ -134,7 +134,7 @@ impl ScheduleSpec {
         ScheduleSpec { catch_up: span, ..self }
     }
 
-    /// Each start is put off by up to so much.
+    /// Sets the longest time by which each start is put off.
     #[must_use]
     pub fn jitter(self, span: Span) -> ScheduleSpec {
         ScheduleSpec { jitter: span, ..self }

@@ -28,10 +28,10 @@ pub struct ScheduleSpec {
     /// Only every n-th day, or the days of every n-th week; every day without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Interval>,
-    /// The first instant may be this one; no instant is earlier.
+    /// Earliest possible instant, itself included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<Timestamp>,
-    /// The last instant may be this one; no instant is later.
+    /// Latest possible instant, itself included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Timestamp>,
     /// The workflow's name.
@@ -63,7 +63,8 @@ pub struct ScheduleSpec {
     /// A start that could not be made in time is made up for, if it is not later than this; `10s` to `366d`.
     #[serde(default = "an_hour")]
     pub catch_up: Span,
-    /// Each start is put off by up to so much, always by the same for the same instant; at most `1d`.
+    /// Longest time by which each start is put off, always by the same for the same instant; at most
+    /// `1d`.
     #[serde(default)]
     pub jitter: Span,
     /// So long after it begins each run is to be over, its undo included; without it, as the workflow says.
@@ -368,9 +369,9 @@ pub struct Triggered {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillSchedule {
-    /// The first instant may be this one.
+    /// Earliest instant, itself included.
     pub from: Timestamp,
-    /// The last instant may be this one; not later than now.
+    /// Latest instant, itself included; not later than now.
     pub to: Timestamp,
     /// `queue`: one after the other; `allow`: all together.
     #[serde(default = "queue")]

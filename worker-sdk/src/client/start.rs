@@ -1,4 +1,4 @@
-//! Starting runs and waiting for their results.
+//! Starts runs and waits for their results.
 
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -114,7 +114,8 @@ impl Client {
 }
 
 impl Client {
-    /// A start whose runs all have keys is safe to repeat by them; others get a key for the request.
+    /// Makes a start safe to repeat: by the keys of its runs if all have one, otherwise by a key for
+    /// the request.
     fn post_start(
         &self,
         path: &str,
@@ -158,7 +159,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// Adds a mark to search by.
+    /// Adds a label to search by.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.start.labels.insert(name.into(), value.into());
         self
@@ -171,7 +172,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// The run begins so long after the request; see [`StartBuilder::start_at`].
+    /// Sets the delay after the request at which the run begins; see [`StartBuilder::start_at`].
     pub fn delay(mut self, delay: Span) -> Self {
         self.start.delay = Some(delay);
         self
@@ -190,8 +191,8 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// At most one run moves with this key, across all workflows that name it; `on_conflict` says what happens when
-    /// another run has it.
+    /// Sets a serial key: at most one run proceeds with this key, across all workflows that name it; `on_conflict`
+    /// sets the action if another run has it.
     pub fn serial_key(mut self, key: impl Into<String>, on_conflict: OnConflict) -> Self {
         let sequence = self.start.sequence.get_or_insert_default();
         sequence.serial_key = Some(key.into());
@@ -199,7 +200,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// The run begins when this fact is established about `on`, and uses no attempt before that.
+    /// Lets the run begin only when this fact is established about `on`; it uses no attempt before.
     pub fn requires(mut self, fact: impl Into<String>, on: impl Into<String>) -> Self {
         let requirement = Requirement { fact: fact.into(), on: on.into() };
         self.start.sequence.get_or_insert_default().requires.push(requirement);
@@ -213,7 +214,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// Constant along the whole causal story; the run's own id without it.
+    /// Sets the correlation id, constant along a chain of causes; the run's own id by default.
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
         self.start.correlation_id = Some(id.into());
         self
@@ -225,7 +226,7 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// Answers once the run has ended, or after this long at the latest, 30 seconds at most.
+    /// Waits for the end of the run in the same request, this long at most, 30 seconds at most.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(Duration::from_millis(Span::from(wait).0));
         self
@@ -294,7 +295,7 @@ impl<Out> RunHandle<Out> {
         self.id
     }
 
-    /// Waits until it has ended, at most this long, and gives its view then.
+    /// Waits until it has ended, at most this long, and returns its view then.
     ///
     /// # Errors
     /// A [`ClientError`]; that it has not ended in time is none.
@@ -327,7 +328,7 @@ impl<Out> RunHandle<Out> {
 }
 
 impl Client {
-    /// Waits until a run has ended, at most this long; its view then.
+    /// Waits until a run has ended, at most this long; returns its view then.
     ///
     /// # Errors
     /// A [`ClientError`]; that it has not ended in time is none.

@@ -39,7 +39,8 @@ pub(super) enum Kind {
 }
 
 impl Fault {
-    /// At the work of a step: `payment`, all items of a map `stock`, or one of them, `stock/1`.
+    /// Returns a fault at the work of a step: `payment`, all items of a map `stock`, or one of
+    /// them, `stock/1`.
     ///
     /// # Panics
     /// When that is no step.
@@ -48,7 +49,7 @@ impl Fault {
         Place::new(step, Action::Forward)
     }
 
-    /// At the undoing of a step.
+    /// Returns a fault at the undo of a step.
     ///
     /// # Panics
     /// When that is no step.
@@ -57,7 +58,7 @@ impl Fault {
         Place::new(step, Action::Compensate)
     }
 
-    /// At the probe that verifies a step.
+    /// Returns a fault at the probe that verifies a step.
     ///
     /// # Panics
     /// When that is no step.
@@ -66,13 +67,13 @@ impl Fault {
         Place::new(step, Action::Verify)
     }
 
-    /// It strikes so many times.
+    /// Sets the number of times that it strikes.
     #[must_use]
     pub fn times(self, times: u32) -> Fault {
         Fault { left: times, ..self }
     }
 
-    /// It strikes every time.
+    /// Lets it strike every time.
     #[must_use]
     pub fn always(self) -> Fault {
         self.times(u32::MAX)
@@ -113,37 +114,38 @@ impl Place {
         Fault { place: self, kind, left: 1 }
     }
 
-    /// It fails with `error`, and nothing happens in the world.
+    /// Lets the work fail with `error`, without an effect.
     #[must_use]
     pub fn fails(self, error: TaskError) -> Fault {
         self.fault(Kind::Fails(error.into_failure()))
     }
 
-    /// It happens, but the worker knows only that it may have: a timeout after sending.
+    /// Lets the work happen, while the worker knows only that it may have: a timeout after sending.
     #[must_use]
     pub fn in_doubt(self) -> Fault {
         self.fault(Kind::InDoubt)
     }
 
-    /// It happens, and then the worker dies without a report.
+    /// Lets the work happen, after which the worker dies without a report.
     #[must_use]
     pub fn lost(self) -> Fault {
         self.fault(Kind::Lost)
     }
 
-    /// The worker dies before anything happens.
+    /// Lets the worker die before anything happens.
     #[must_use]
     pub fn lost_before(self) -> Fault {
         self.fault(Kind::LostBefore)
     }
 
-    /// It is delivered twice: the handler runs twice, with the same effect key, and reports twice.
+    /// Delivers the task twice: the handler runs twice, with the same effect key, and reports
+    /// twice.
     #[must_use]
     pub fn repeated(self) -> Fault {
         self.fault(Kind::Repeated)
     }
 
-    /// It happens, but its report comes when its lease is over.
+    /// Lets the work happen, with a report after the end of its lease.
     #[must_use]
     pub fn late(self) -> Fault {
         self.fault(Kind::Late)

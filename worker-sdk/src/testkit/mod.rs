@@ -117,7 +117,8 @@ impl<In: Serialize, Out> TestKit<In, Out> {
 
     registers_handlers!();
 
-    /// Every run meets this fault. Where several fit, the first one given that is not used up strikes.
+    /// Injects a fault into every run. If several fit, the first one given that is not used up
+    /// strikes.
     ///
     /// # Panics
     /// When it could never strike: the workflow has no such step, or the step no such task.

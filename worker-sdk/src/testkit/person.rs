@@ -80,9 +80,9 @@ impl<Out> TestRun<Out> {
         self.act(Command::Signal { name: name.into(), data, by: by(), checked: None }).await
     }
 
-    /// The run of another workflow that `step` is ends with success and this output, and does everything that follows.
-    /// While the run is undone it is the child's answer that it has undone what it did. A run that the kit runs for the step
-    /// is forgotten.
+    /// Ends the child run at `step` with success and this output, and does everything that follows. While the run is
+    /// undone, the output states that the child has undone its effects. A run that the kit runs for the step is
+    /// forgotten.
     ///
     /// # Errors
     /// A [`Refusal`], when the step waits for no child.
@@ -98,7 +98,7 @@ impl<Out> TestRun<Out> {
         self.child_ends(step, Outcome::Succeeded, output, None).await
     }
 
-    /// The run of another workflow that `step` is fails and leaves nothing behind, and does everything that follows.
+    /// Fails the child run at `step` without effects left, and does everything that follows.
     ///
     /// # Errors
     /// A [`Refusal`], when the step waits for no child.

@@ -25,25 +25,25 @@ impl<K, V, S> HasLength for std::collections::HashMap<K, V, S> {}
 impl<K, V> HasLength for std::collections::BTreeMap<K, V> {}
 
 impl<T: Ordered> Ref<T> {
-    /// Less than.
+    /// Returns the condition `less than`.
     #[must_use]
     pub fn lt(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Lt)
     }
 
-    /// Less than or equal.
+    /// Returns the condition `less than or equal`.
     #[must_use]
     pub fn le(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Le)
     }
 
-    /// Greater than.
+    /// Returns the condition `greater than`.
     #[must_use]
     pub fn gt(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Gt)
     }
 
-    /// Greater than or equal.
+    /// Returns the condition `greater than or equal`.
     #[must_use]
     pub fn ge(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Ge)
@@ -51,7 +51,7 @@ impl<T: Ordered> Ref<T> {
 }
 
 impl<T: HasLength> Ref<T> {
-    /// Elements of a list, members of a map, characters of a string.
+    /// Returns the number of elements of a list, members of a map, or characters of a string.
     #[must_use]
     pub fn length(&self) -> Ref<u64> {
         let (expr, faults) = self.clone().finish();
@@ -60,13 +60,13 @@ impl<T: HasLength> Ref<T> {
 }
 
 impl Ref<bool> {
-    /// Both hold.
+    /// Returns a condition that both hold.
     #[must_use]
     pub fn and(self, other: impl Gives<bool>) -> Condition {
         join(self, other.wire(), true)
     }
 
-    /// At least one holds.
+    /// Returns a condition that at least one holds.
     #[must_use]
     pub fn or(self, other: impl Gives<bool>) -> Condition {
         join(self, other.wire(), false)

@@ -95,7 +95,7 @@ impl<T> Ref<T> {
         self.clone().binary(other.wire(), Expr::Eq)
     }
 
-    /// The two sides will differ.
+    /// Returns a condition that the two sides differ.
     #[must_use]
     pub fn ne(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Ne)
