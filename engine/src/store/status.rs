@@ -38,6 +38,8 @@ pub(crate) async fn count(
     namespace: &str,
     since: Time,
 ) -> Result<Counts, sqlx::Error> {
+    // Ranges of the outcome and the id together, in their order: only the index of both can give them, whatever the planner
+    // thinks of how many runs have an outcome.
     let words: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
     let first = first_id(since);
     let rows = sqlx::query(
@@ -55,7 +57,9 @@ pub(crate) async fn count(
          union all select 'run', state, count(*), null from runs \
          where namespace = $1 and state <> 'ended' group by state \
          union all select 'ended', w.word, count(*), null from unnest($3::text[]) w(word) cross join lateral \
-           (select 1 from runs r where r.namespace = $1 and r.outcome = w.word and r.id >= $4 limit $5) r group by w.word \
+           (select 1 from runs r where r.namespace = $1 and r.outcome is not null and (r.outcome, r.id) >= (w.word, $4) \
+              and (r.outcome, r.id) <= (w.word, 'ffffffff-ffff-ffff-ffff-ffffffffffff') order by r.outcome, r.id limit $5) r \
+            group by w.word \
          union all select 'task', '', 0, at from oldest \
          union all select 'import', min(waits_for), count(*), min(changed_at) from import \
          where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \

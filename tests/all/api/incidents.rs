@@ -120,6 +120,7 @@ async fn incidents_are_found_by_what_they_are() {
         (&groups[0]["first_seen"], &groups[0]["last_seen"]),
         (&every[5]["opened_at"], &every[3]["opened_at"])
     );
+    assert_eq!((&groups[0]["last_hour"], &groups[0]["hour_before"]), (&json!(3), &json!(0)));
     let filtered = all(&server, "/v1/incidents/groups?workflow=refund&").await;
     assert_eq!((filtered.len(), &filtered[0]["step"]), (1, &json!("pay")));
 
@@ -415,5 +416,26 @@ async fn a_step_is_skipped_resolved_or_retried_with_another_input() {
     let done = ["retry", "resolve", "skip"].map(|verb| format!("{verb} by ann: {why}"));
     assert_eq!(audit(&server, "").await, done);
     assert_eq!(server.engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn status_counts_runs_of_the_last_hour_by_outcome() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    for number in 0..3 {
+        server.engine.start_run(NS, start("order", &number.to_string())).await.unwrap();
+    }
+    for _ in 0..2 {
+        let task = hand.one().await;
+        hand.succeed(&[task]).await;
+    }
+    // It is counted at most once a second.
+    backstitch_tests::eventually("both are counted", async || {
+        let status = server.get("/v1/status").await.json();
+        status["ended"] == json!({ "succeeded": 2 })
+    })
+    .await;
     server.stopped().await;
 }
