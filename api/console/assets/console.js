@@ -22,7 +22,7 @@
   // What changes is loaded again, unless somebody is about to act: then it is offered.
   let stream = null;
   let watched = "";
-  const busy = () => main().querySelector("details.deed[open]") || main().querySelector("input:focus, select:focus, textarea:focus");
+  const busy = () => main().querySelector("details.deed[open], details.child[open]") || main().querySelector("input:focus, select:focus, textarea:focus");
   const load = () => htmx.ajax("GET", location.pathname + location.search, { target: "#main", select: "#main", swap: "outerHTML" });
   const offer = () => {
     if (main().querySelector(".stale")) return;

@@ -335,3 +335,32 @@ async fn the_log_is_followed_by_itself() {
     assert_eq!(browser.errors().await, Vec::<String>::new());
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn a_child_is_opened_in_the_page_of_its_parent() {
+    let server = Server::start(Access::Open).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    register(&server, &chain("label", &["print", "stick"])).await;
+    let parent = json!({ "name": "order", "version": 1, "steps": [
+        { "id": "label", "child": { "workflow": "label", "input": { "path": "/input" } } }] });
+    register(&server, &parent.to_string()).await;
+    let start = backstitch_tests::node::start("order", "1");
+    let run = server.engine.start_run(NS, start).await.unwrap().id;
+    let place = format!("/v1/runs/{run}/tree");
+    backstitch_tests::eventually("the child has begun", async || {
+        api(&server, &place).await["runs"].as_array().is_some_and(|runs| runs.len() == 2)
+    })
+    .await;
+    browser.go(&format!("{}/console/jobs", server.url())).await;
+    browser.run(&format!("document.cookie = 'backstitch_namespace={NS}; path=/console'")).await;
+    browser.go(&format!("{}/console/runs/{run}", server.url())).await;
+    browser.click("details.child > summary").await;
+    let shown = "return document.querySelectorAll('details.child .spot').length";
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while browser.run(shown).await != 2 {
+        assert!(std::time::Instant::now() < until, "{}", browser.text().await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    server.stopped().await;
+}

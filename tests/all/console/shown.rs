@@ -245,3 +245,20 @@ async fn one_thing_is_done_to_many_by_a_job_that_is_planned_first() {
     assert!(viewer.page(&job).await.contains("The bank is down"));
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn the_journal_says_what_a_person_changed_of_an_input() {
+    let server = Server::start(Access::Open).await;
+    let viewer = Viewer::at_open(&server);
+    let run = parked(&server, "order", "o-1", "declined").await;
+    let input = json!({ "order": "o-1", "note": "card 4712" });
+    let edited = json!({ "input": input, "reason": "Another card" });
+    let retried = posted(&server, &format!("/v1/runs/{run}/steps/charge/retry"), edited).await;
+    assert!(retried.status < 300, "{retried:?}");
+    let journal = viewer.page(&format!("/console/runs/{run}/journal")).await;
+    let change = "<code>/note</code></td><td><del><code>&#34;&#60;b&#62;&#34;</code></del></td>\
+        <td><ins><code>&#34;card 4712&#34;</code></ins>";
+    assert!(journal.contains(change), "{journal}");
+    assert_eq!(journal.matches("<ins>").count(), 1, "{journal}");
+    server.stopped().await;
+}

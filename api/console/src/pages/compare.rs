@@ -7,24 +7,14 @@ use backstitch_saga::protocol::{Page, WorkflowView};
 use backstitch_saga::{Definition, Graph};
 use serde_json::Value;
 
+use super::changes::{Change, changes};
 use crate::ask::{Ask, Problem, encoded};
 use crate::graph::{Picture, plain};
 use crate::page::{Frame, Shown, ok};
-use crate::show::{Badge, Tone, cut};
+use crate::show::{Badge, Tone};
 
-/// Number of characters of a value that are shown.
-const VALUE: usize = 400;
 /// Largest number of changes that are shown.
 const MOST: usize = 500;
-
-/// A member that is not the same.
-#[derive(Debug, PartialEq)]
-struct Change {
-    /// Its place, as a JSON Pointer below its step.
-    at: String,
-    was: Option<String>,
-    is: Option<String>,
-}
 
 /// Differences of a step, or of the workflow itself.
 struct Group {
@@ -45,25 +35,6 @@ struct ComparePage {
     same: usize,
     more: usize,
     picture: Option<Picture>,
-}
-
-/// Collects the differences of two documents. Steps are identified by their ids.
-fn changes(at: &str, was: Option<&Value>, is: Option<&Value>, found: &mut Vec<Change>) {
-    match (was, is) {
-        (was, is) if was == is => {}
-        (Some(Value::Object(was)), Some(Value::Object(is))) => {
-            let names = was.keys().chain(is.keys().filter(|name| !was.contains_key(*name)));
-            for name in names {
-                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                changes(&at, was.get(name), is.get(name), found);
-            }
-        }
-        (was, is) => {
-            let text = |value: &Value| cut(&value.to_string(), VALUE);
-            let change = Change { at: at.to_owned(), was: was.map(text), is: is.map(text) };
-            found.push(change);
-        }
-    }
 }
 
 fn document(definition: &Definition) -> (Value, Vec<(String, Value)>) {

@@ -1,9 +1,12 @@
 //! The journal of a run: every event in order, with who did what and why.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use backstitch_saga::protocol::{HistoryEntry, RunView};
 use serde_json::Value;
 
+use super::changes::{Change, changes};
 use super::filter::Filter;
 use super::run::title;
 use crate::ask::{Ask, Problem, encoded};
@@ -12,6 +15,8 @@ use crate::show::{cut, instant, moment, pretty, spoken};
 
 /// Number of events on a page.
 const LIMIT: u32 = 200;
+/// Largest number of changed places of an input that an event shows.
+const MOST_CHANGES: usize = 50;
 
 /// An event for reading.
 struct Entry {
@@ -25,10 +30,53 @@ struct Entry {
     actor: Option<String>,
     reason: String,
     document: String,
+    /// Places at which a person changed an input.
+    changes: Vec<Change>,
+}
+
+/// Documents that were told of so far, to say what a change of an input changes.
+#[derive(Default)]
+struct Told {
+    run: Value,
+    inputs: HashMap<String, Value>,
+    outputs: HashMap<String, Value>,
+}
+
+impl Told {
+    /// Takes note of the documents of an event. Returns what it changes of an input that was told of before.
+    fn note(&mut self, name: &str, data: &Value) -> Vec<Change> {
+        let step = data["step"].as_str().or(data["from"].as_str()).unwrap_or_default().to_owned();
+        let mut found = Vec::new();
+        match name {
+            "started" => self.run = data["input"].clone(),
+            "succeeded" => {
+                self.outputs.insert(step, data["output"].clone());
+            }
+            "offered" => {
+                let input = match data["input"]["same"].as_str() {
+                    Some("/input") => Some(self.run.clone()),
+                    Some(place) => place
+                        .strip_prefix("/steps/")
+                        .and_then(|step| self.outputs.get(step))
+                        .cloned(),
+                    None => data.get("input").cloned(),
+                };
+                self.inputs.extend(input.map(|input| (step, input)));
+            }
+            "input_edited" | "rerun_requested" if !data["input"].is_null() => {
+                if let Some(was) = self.inputs.insert(step, data["input"].clone()) {
+                    changes("", Some(&was), data.get("input"), &mut found);
+                    found.truncate(MOST_CHANGES);
+                }
+            }
+            _ => {}
+        }
+        found
+    }
 }
 
 impl Entry {
-    fn of(entry: &HistoryEntry) -> Entry {
+    fn of(entry: &HistoryEntry, told: &mut Told) -> Entry {
         let event = entry.event.to::<Value>().unwrap_or_default();
         let (name, data) = event
             .as_object()
@@ -56,6 +104,7 @@ impl Entry {
             actor: data["by"]["actor"].as_str().map(str::to_owned),
             reason: data["by"]["reason"].as_str().unwrap_or_default().to_owned(),
             document: pretty(entry.event.text()),
+            changes: told.note(name, data),
         }
     }
 }
@@ -84,6 +133,7 @@ async fn page(ask: &Ask, id: &str) -> Result<JournalPage, Problem> {
     let path = format!("/v1/runs/{id}/history");
     let page = ask.list::<HistoryEntry>(&path, LIMIT, &Filter::of(ask, &[])).await?;
     let frame = Frame::new(ask, who, "runs", format!("Journal of {}", title(&view)));
-    let entries = page.items.iter().map(Entry::of).collect();
+    let mut told = Told::default();
+    let entries = page.items.iter().map(|entry| Entry::of(entry, &mut told)).collect();
     Ok(JournalPage { frame, view, entries, next: page.next, paged })
 }

@@ -1,6 +1,7 @@
 //! The pages, one file each.
 
 pub(crate) mod audit;
+mod changes;
 pub(crate) mod compare;
 mod counts;
 pub(crate) mod credentials;
