@@ -14,13 +14,13 @@ use serde::Serialize;
 pub struct TaskError(Failure);
 
 impl TaskError {
-    /// It did not happen; trying again may help.
+    /// Returns an error: it did not happen, and a retry may succeed.
     #[must_use]
     pub fn retryable(code: &str, message: impl fmt::Display) -> TaskError {
         TaskError::new(FailureKind::Retryable, code, message)
     }
 
-    /// It did not happen; trying again will not help.
+    /// Returns an error: it did not happen, and a retry will not succeed.
     #[must_use]
     pub fn permanent(code: &str, message: impl fmt::Display) -> TaskError {
         TaskError::new(FailureKind::Permanent, code, message)
