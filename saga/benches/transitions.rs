@@ -16,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-/// Five steps in sequence, 200-byte payloads.
+/// Decides five steps in sequence, with payloads of 200 bytes.
 #[divan::bench]
 fn decide_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
@@ -25,7 +25,7 @@ fn decide_sequence(bencher: divan::Bencher<'_, '_>) {
         .bench(|| whole(&graph, &payload, &payload, &mut Vec::new()));
 }
 
-/// The same, folded from its journal.
+/// Folds the same from its journal.
 #[divan::bench]
 fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
@@ -37,7 +37,7 @@ fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
-/// A fan-out: its cost per item must not grow with the number of items.
+/// Decides a fan-out: its cost per item must not grow with the number of items.
 #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 5)]
 fn decide_fan_out(bencher: divan::Bencher<'_, '_>, items: usize) {
     let (graph, output) = (fan_out(), Payload::null());

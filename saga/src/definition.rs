@@ -288,7 +288,7 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// Ten attempts, from one second doubling to five minutes, full jitter.
+    /// Returns ten attempts, from one second doubling to five minutes, with full jitter.
     fn default() -> Self {
         Retry {
             max_attempts: Some(10),

@@ -112,7 +112,7 @@ fn short(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Serde's list of names: "one of `a`, `b`, `c`", "`a` or `b`", "`a`".
+/// Reads Serde's list of names: "one of `a`, `b`, `c`", "`a` or `b`", "`a`".
 fn list(names: &str) -> String {
     names.strip_prefix("one of ").unwrap_or(names).replace("` or `", "`, `")
 }

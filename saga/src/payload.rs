@@ -97,7 +97,7 @@ impl Payload {
         &self.0
     }
 
-    /// JSON's `null`.
+    /// Returns JSON's `null`.
     #[must_use]
     pub fn null() -> Payload {
         Payload(Arc::from(RawValue::NULL.to_owned()))
@@ -117,7 +117,8 @@ impl Payload {
         serde_json::value::to_raw_value(value).map(Payload::from)
     }
 
-    /// For `deserialize_with` on an optional member: a present member is a document, even if it is `null`.
+    /// Reads an optional member, for `deserialize_with`: a present member is a document, even if it is
+    /// `null`.
     pub(crate) fn present<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Payload>, D::Error> {

@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::{Jitter, Retry, Span, Timeouts};
 
 impl Retry {
-    /// From the first delay to the longest, doubling, with full jitter and ten attempts in all.
+    /// Waits from the first delay to the longest, doubling, with full jitter and ten attempts in
+    /// all.
     ///
     /// ```
     /// use backstitch_saga::{Retry, Span};
@@ -17,7 +18,7 @@ impl Retry {
         Retry { first_delay: delays.start, max_delay: delays.end, ..Retry::default() }
     }
 
-    /// Always the same delay, without jitter; ten attempts in all.
+    /// Waits the same delay each time, without jitter; ten attempts in all.
     #[must_use]
     pub fn every(delay: Span) -> Retry {
         Retry {
@@ -29,25 +30,25 @@ impl Retry {
         }
     }
 
-    /// One attempt and no more.
+    /// Makes one attempt and no more.
     #[must_use]
     pub fn never() -> Retry {
         Retry { max_attempts: Some(1), ..Retry::default() }
     }
 
-    /// So many attempts in all, the first included.
+    /// Makes so many attempts in all, the first included.
     #[must_use]
     pub fn max_attempts(self, attempts: u32) -> Retry {
         Retry { max_attempts: Some(attempts), ..self }
     }
 
-    /// No limit on attempts.
+    /// Lifts the limit on attempts.
     #[must_use]
     pub fn forever(self) -> Retry {
         Retry { max_attempts: None, ..self }
     }
 
-    /// By what the delay grows each time; at least 1.
+    /// Sets by what the delay grows each time; at least 1.
     #[must_use]
     pub fn multiplier(self, multiplier: f64) -> Retry {
         Retry { multiplier, ..self }
@@ -59,7 +60,7 @@ impl Retry {
         Retry { jitter, ..self }
     }
 
-    /// No further attempt is scheduled later than this after the first.
+    /// Schedules no further attempt later than this after the first.
     #[must_use]
     pub fn total(self, total: Span) -> Retry {
         Retry { total: Some(total), ..self }
@@ -73,13 +74,13 @@ impl Retry {
 }
 
 impl Timeouts {
-    /// From being offered to being claimed.
+    /// Limits the time from being offered to being claimed.
     #[must_use]
     pub fn to_start(self, span: Span) -> Timeouts {
         Timeouts { to_start: Some(span), ..self }
     }
 
-    /// One attempt.
+    /// Limits the time of one attempt.
     #[must_use]
     pub fn attempt(self, span: Span) -> Timeouts {
         Timeouts { attempt: span, ..self }
@@ -91,7 +92,7 @@ impl Timeouts {
         Timeouts { heartbeat: span, ..self }
     }
 
-    /// Returns the step with all its attempts.
+    /// Limits the time of the step with all its attempts.
     #[must_use]
     pub fn step(self, span: Span) -> Timeouts {
         Timeouts { step: Some(span), ..self }

@@ -11,7 +11,8 @@ pub fn share(total: u32, ratio: f64) -> u32 {
     times(total, ratio).min(total)
 }
 
-/// `count` times `factor`, rounded down; the largest number instead of an overflow, nothing when it is negative.
+/// Returns `count` times `factor`, rounded down; the largest number instead of an overflow, zero when it is
+/// negative.
 #[must_use]
 pub fn times(count: u32, factor: f64) -> u32 {
     let (parts, whole) = exact(factor);
@@ -19,8 +20,7 @@ pub fn times(count: u32, factor: f64) -> u32 {
     u32::try_from(product).unwrap_or(u32::MAX)
 }
 
-/// Returns whether `part` of `total` is a share of `ratio` or more. Of nothing, no share is reached but none
-/// at all.
+/// Returns whether `part` of `total` is a share of `ratio` or more. A `total` of zero reaches every ratio.
 #[must_use]
 pub fn reaches(part: u64, total: u64, ratio: f64) -> bool {
     let (parts, whole) = exact(ratio);

@@ -94,7 +94,7 @@ impl Spans {
         Spans { pointer, set: BTreeMap::new(), defaults: BTreeMap::from([(Run, run)]) }
     }
 
-    /// A span, and its default if it has one.
+    /// Adds a span, and its default if it has one.
     fn add(&mut self, limit: Limit, span: Option<Span>, default: Option<Span>) {
         let Some(span) = span else { return };
         let spans = if Some(span) == default { &mut self.defaults } else { &mut self.set };

@@ -82,7 +82,7 @@ pub fn check_label_name(pointer: &str, name: &str, wrong: &mut Vec<Violation>) {
     }
 }
 
-/// One line of text, `1..=max` bytes, without control characters.
+/// Checks for one line of text, `1..=max` bytes, without control characters.
 fn line(pointer: &str, text: &str, max: usize, wrong: &mut Vec<Violation>) {
     if text.is_empty() {
         wrong.push(Violation::new(pointer, "empty", "It must not be empty"));

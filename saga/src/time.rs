@@ -100,31 +100,31 @@ impl Span {
     /// No time at all.
     pub const ZERO: Span = Span(0);
 
-    /// So many milliseconds.
+    /// Returns a span of so many milliseconds.
     #[must_use]
     pub const fn millis(count: u64) -> Span {
         Span(count)
     }
 
-    /// So many seconds.
+    /// Returns a span of so many seconds.
     #[must_use]
     pub const fn secs(count: u64) -> Span {
         Span(count.saturating_mul(1_000))
     }
 
-    /// So many minutes.
+    /// Returns a span of so many minutes.
     #[must_use]
     pub const fn minutes(count: u64) -> Span {
         Span::secs(count.saturating_mul(60))
     }
 
-    /// So many hours.
+    /// Returns a span of so many hours.
     #[must_use]
     pub const fn hours(count: u64) -> Span {
         Span::secs(count.saturating_mul(3_600))
     }
 
-    /// So many days of 24 hours.
+    /// Returns a span of so many days of 24 hours.
     #[must_use]
     pub const fn days(count: u64) -> Span {
         Span::secs(count.saturating_mul(86_400))

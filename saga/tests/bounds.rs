@@ -109,7 +109,7 @@ impl Trial {
         assert!(restored.snapshot() == snapshot, "a snapshot gives another run back");
     }
 
-    /// The code and the message of what the run, or one of its steps, failed of.
+    /// Returns the code and the message of what the run, or one of its steps, failed of.
     fn error(&self) -> (String, String) {
         let view = self.run.view(Time(0));
         let steps = view.steps.into_iter().filter_map(|step| step.error);
@@ -142,14 +142,14 @@ fn task(input: Value) -> Value {
     json!({"name": "t", "input": input, "class": "read_only"})
 }
 
-/// A fan-out `m` over the input, undone when the run fails, and a step `n` after it.
+/// Makes a fan-out `m` over the input, undone when the run fails, and a step `n` after it.
 fn gather_into(n: Value) -> Value {
     let mut m = map("/input", json!({"path": "/item"}));
     m["task"] = json!({"name": "i", "input": {"path": "/item"}, "compensate": {"name": "u"}});
     json!({"steps": [{"id": "m", "map": m}, n]})
 }
 
-/// `bytes` bytes of JSON.
+/// Returns `bytes` bytes of JSON.
 fn text(bytes: usize) -> Value {
     json!("x".repeat(bytes - 2))
 }

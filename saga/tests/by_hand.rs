@@ -106,7 +106,7 @@ fn by() -> By {
     By { actor: "ann".into(), reason: "because".to_owned() }
 }
 
-/// A step that waits for a person when it fails for good.
+/// Makes a step that waits for a person when it fails for good.
 fn parking(id: &str, after: &[&str]) -> Value {
     json!({"id": id, "after": after, "task": {
         "name": "do", "input": {"const": 1}, "on_failure": "incident",

@@ -14,7 +14,8 @@ use backstitch_saga::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A fan-out that succeeds, and a step after it that is tried twice, fails, waits for a person and has all undone.
+/// Makes a fan-out that succeeds, and a step after it that is tried twice, fails, waits for a person and has all
+/// undone.
 fn definition() -> Value {
     let task = json!({"name": "t", "input": {"const": 1}, "compensate": {"name": "u"},
         "on_failure": "incident", "retry": {"max_attempts": 2, "first_delay": "1ms", "jitter": "none"}});
@@ -126,7 +127,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Each event of each record.
+    /// Returns each event of each record.
     fn events(&self) -> impl Iterator<Item = (usize, usize, &Value)> {
         self.records.iter().enumerate().flat_map(|(record, (_, events, _))| {
             events.iter().enumerate().map(move |(place, event)| (record, place, event))

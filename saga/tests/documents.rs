@@ -120,7 +120,7 @@ impl Bindings for Document {
     }
 }
 
-/// All pointers into a document, its own included.
+/// Finds all pointers into a document, its own included.
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {

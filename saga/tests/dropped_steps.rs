@@ -48,7 +48,7 @@ fn failure(kind: FailureKind) -> TaskOutcome {
 }
 
 impl Trial {
-    /// A run of `a` and `b`, of which `a` is done as it is moved to a version without it.
+    /// Makes a run of `a` and `b`, of which `a` is done as it is moved to a version without it.
     fn moved() -> Trial {
         let mut trial = Trial::begun(task("a", &[]), "1");
         trial.report("a", success());
@@ -117,7 +117,7 @@ impl Trial {
         self.ask(Command::Report { task, outcome }).unwrap();
     }
 
-    /// The messages of its open incidents.
+    /// Returns the messages of its open incidents.
     fn told(&self) -> Vec<String> {
         let conditions = self.run.view(Time(1_000)).conditions.into_iter();
         let open = conditions.filter(|condition| condition.kind == "IncidentOpen");

@@ -2,7 +2,7 @@
 
 use backstitch_saga::{Bindings, Definition, Expr, Gathered, Graph, Payload};
 
-/// The codes of what is wrong with a workflow of these steps; empty when nothing is.
+/// Returns the codes of what is wrong with a workflow of these steps; empty when nothing is.
 fn codes(steps: &[String], output: &str) -> Vec<String> {
     let text =
         format!(r#"{{"name":"case","version":1,"steps":[{}],"output":{output}}}"#, steps.join(","));

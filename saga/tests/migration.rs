@@ -87,7 +87,7 @@ impl Trial {
         answer.map(|_| ())
     }
 
-    /// The run from its journal, told of each definition before the record that names it.
+    /// Folds the run from its journal, told of each definition before the record that names it.
     fn folded(&self) -> Run {
         let mut run = Run::new(self.run.id(), self.first.clone());
         for record in &self.journal {
@@ -158,7 +158,7 @@ impl Trial {
         self.run.offered().iter().map(ToString::to_string).collect()
     }
 
-    /// Everything works from now on, and a person does their part: the run must end.
+    /// Ends the run: everything works from now on, and a person does their part.
     fn heal(&mut self) -> Outcome {
         for _ in 0..2_000 {
             if let Some(outcome) = self.run.outcome() {
@@ -386,7 +386,7 @@ fn a_run_that_is_undone_or_over_stays_where_it_is() {
     assert_eq!(trial.migrate(&two, json!({})).unwrap_err().code, RefusalCode::RunEnded);
 }
 
-/// The next version of a definition, and how its steps become those.
+/// Returns the next version of a definition, and how its steps become those.
 fn next(definition: &Value, how: u8, which: u8) -> (Value, Value) {
     let mut next = definition.clone();
     let number = next["version"].as_u64().unwrap() + 1;

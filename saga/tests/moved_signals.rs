@@ -31,7 +31,7 @@ fn asked(run: &mut Run, command: Command) -> (Result<(), Refusal>, Vec<Event>) {
     (answer, record.events)
 }
 
-/// A run of version 1: `a` waits for `go`, and `b` for `typo` after it.
+/// Begins a run of version 1: `a` waits for `go`, and `b` for `typo` after it.
 fn begun() -> Run {
     let one = version(
         1,

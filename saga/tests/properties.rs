@@ -81,7 +81,7 @@ impl Trial {
         }
     }
 
-    /// Law 5: an accepted command changes nothing the second time, and is answered the same.
+    /// Checks law 5: an accepted command changes nothing the second time, and is answered the same.
     fn ask_again(&mut self, command: &Command, reply: Reply) {
         let before = self.run.snapshot();
         let mut transition = Transition::default();
@@ -91,7 +91,7 @@ impl Trial {
         assert_eq!(before, self.run.snapshot());
     }
 
-    /// Law 6, after every record.
+    /// Checks law 6, after every record.
     fn check_sound(&self, before: State, record: &Record) {
         let view = self.run.view(self.now);
         assert_eq!(view.progress.steps.values().sum::<u32>(), view.progress.steps_total);
@@ -137,7 +137,7 @@ impl Trial {
         self.check_places();
     }
 
-    /// No more items in flight than allowed.
+    /// Checks that no more items are in flight than allowed.
     fn check_places(&self) {
         let under_way: Vec<TaskKey> =
             self.run.offered().into_iter().chain(self.run.leased()).collect();
@@ -158,7 +158,8 @@ impl Trial {
         }
     }
 
-    /// An undo that began is not before what depends on it is undone as far as it is to be.
+    /// Checks that an undo does not begin before what depends on it is undone as far as it is to
+    /// be.
     fn check_turn(&self, view: &RunView, step: &str) {
         let graph = self.run.graph();
         for later in descendants(graph, graph.position(step).unwrap()) {
@@ -226,7 +227,7 @@ impl Trial {
         self.ask(Command::Signal { name, data, by, checked: None });
     }
 
-    /// One of the children ends, if there are any.
+    /// Ends one of the children, if there are any.
     fn child_ends(&mut self, how: u8) -> bool {
         let paths = self.run.graph().nodes.iter().map(|node| StepPath::step(node.id.clone()));
         let Some(ask) = paths.filter_map(|path| self.run.child_ask(&path)).next() else {
@@ -305,7 +306,7 @@ impl Trial {
         }
     }
 
-    /// Something happens to what the run waits for before it begins.
+    /// Changes something that the run waits for before it begins.
     fn come_nearer(&mut self, key: bool, how: u8, by: By) {
         let [serial, fact] = turn();
         match (key, how) {
@@ -324,7 +325,7 @@ impl Trial {
         self.ask(Command::Tick);
     }
 
-    /// Everything works from now on, and people do their part: the run must end.
+    /// Ends the run: everything works from now on, and people do their part.
     fn heal(&mut self) {
         let by = By { actor: "ann".into(), reason: "heal".to_owned() };
         self.ask(Command::Unhold { hold: None, by: Some(by.clone()) });
@@ -377,7 +378,7 @@ fn descendants(graph: &Graph, of: usize) -> BTreeSet<usize> {
     found
 }
 
-/// Law 4: the same commands in fewer records end in the same run.
+/// Checks law 4: the same commands in fewer records end in the same run.
 fn check_batching(trial: &Trial) {
     let mut run = Run::new(trial.run.id(), trial.run.graph().clone());
     let mut rest = trial.asked.as_slice();

@@ -286,7 +286,8 @@ impl TaskContext {
         self.task.offer.forward_key.unwrap_or(self.task.offer.effect_key)
     }
 
-    /// Constant along the whole causal story; hand it to the target for its logs.
+    /// Returns the correlation id, constant along a chain of causes; hand it to the target for its
+    /// logs.
     #[must_use]
     pub fn correlation_id(&self) -> &str {
         &self.task.offer.correlation_id

@@ -28,14 +28,14 @@ impl Emits {
         expr
     }
 
-    /// It is about the stream `ENTITY:ID`, such as `order:10248`.
+    /// Makes the event one about the stream `ENTITY:ID`, such as `order:10248`.
     pub fn about(mut self, entity: impl Into<String>, id: impl Gives<String>) -> Self {
         let expr = self.place("/stream", id.wire());
         (self.emit.entity, self.emit.stream) = (Some(entity.into()), Some(expr));
         self
     }
 
-    /// It is about this stream.
+    /// Makes the event one about this stream.
     pub fn stream(mut self, stream: impl Gives<String>) -> Self {
         let expr = self.place("/stream", stream.wire());
         self.emit.stream = Some(expr);

@@ -28,7 +28,7 @@ pub struct EventType<T> {
 }
 
 impl<T> EventType<T> {
-    /// Events of this type, whose data follow no contract.
+    /// Declares events of this type, whose data follow no contract.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         EventType { name, contract: None, data: PhantomData }
@@ -179,7 +179,7 @@ impl EventBuilder {
         self
     }
 
-    /// Constant along the whole causal story.
+    /// Sets the correlation id, constant along a chain of causes.
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
         self.0.correlation_id = Some(id.into());
         self

@@ -21,7 +21,7 @@ use crate::{CompensationContext, Forward, TaskContext, TaskError, Verdict, Workf
 /// The methods by which handlers are registered, for whatever has a set of [`Handlers`] as its field `handlers`.
 macro_rules! registers_handlers {
     () => {
-        /// Does the work of `task`; see [`Handlers::task`](crate::Handlers::task).
+        /// Adds the handler of `task`; see [`Handlers::task`](crate::Handlers::task).
         #[must_use = "it returns what has the handler"]
         pub fn task<A, B, F, Work, E>(mut self, task: crate::Task<A, B>, handler: F) -> Self
         where
@@ -85,13 +85,13 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// No handlers yet.
+    /// Returns an empty set of handlers.
     #[must_use]
     pub fn new() -> Handlers {
         Handlers::default()
     }
 
-    /// Does the work of `task`.
+    /// Adds the handler of `task`.
     #[must_use]
     pub fn task<In, Out, F, Work, E>(mut self, task: Task<In, Out>, handler: F) -> Handlers
     where

@@ -105,7 +105,8 @@ fn for_status(
     }
 }
 
-/// `Retry-After` in seconds. Its other form, a date, needs a clock that both sides share, and is left aside.
+/// Reads `Retry-After` in seconds. Its other form, a date, needs a clock that both sides share, and is
+/// ignored.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

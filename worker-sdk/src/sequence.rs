@@ -7,8 +7,8 @@ use crate::wire::Gives;
 use crate::workflow::Saga;
 
 impl Saga {
-    /// At most one run moves for each `key`, across all workflows that name it; `on_conflict` says what a start does when
-    /// another run has it. `key` is made of the input.
+    /// Lets at most one run move for each `key`, across all workflows that name it; `on_conflict` says what a start
+    /// does when another run has it. `key` is made of the input.
     ///
     /// ```
     /// # use backstitch_sdk::protocol::{OnConflict, OnWithdrawn};
@@ -48,7 +48,7 @@ impl Saga {
         self.sequence(|sequence| sequence.requires_within = Some(span));
     }
 
-    /// A run establishes `fact` about `on` when it has succeeded.
+    /// Establishes `fact` about `on` when a run has succeeded.
     pub fn produces(&self, fact: &str, on: impl Gives<String>) {
         self.fact("produces", fact, on, None);
     }

@@ -213,7 +213,7 @@ impl StartInTransaction {
         self
     }
 
-    /// Constant along the whole causal story; the run's own id without it.
+    /// Sets the correlation id, constant along a chain of causes; the run's own id without it.
     #[must_use]
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
         self.correlation_id = Some(id.into());

@@ -71,7 +71,7 @@ const FIND: Probe<Customer, Payment> = Probe::new("find").queue("money");
 const RESERVE: Task<Line, String> = Task::new("reserve");
 const RELEASE: Undo<Line, String> = Undo::new("release");
 
-/// The wiring that `write` makes, as JSON, or what is wrong with it.
+/// Returns the wiring that `write` makes, as JSON, or what is wrong with it.
 fn wiring<T>(write: impl FnOnce(Ref<Order>) -> Ref<T>) -> String {
     let mut made = String::new();
     let built = Workflow::<Order, ()>::build("wiring", 1, |saga, order| {

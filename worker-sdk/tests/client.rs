@@ -23,7 +23,8 @@ const FAILED: &str =
 /// Path, body and idempotency key of each request.
 type Asked = Arc<Mutex<Vec<(String, String, Option<String>)>>>;
 
-/// A client of a server that gives these answers in order, and then breaks off; and what was asked.
+/// Makes a client of a server that gives these answers in order, and then breaks off, and returns
+/// what was asked.
 async fn client(answers: impl IntoIterator<Item = Answer>) -> (Client, Asked, JoinSet<()>) {
     let answers: Arc<Mutex<VecDeque<Answer>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +59,8 @@ async fn a_start_with_a_key_is_repeated_when_its_answer_is_lost() {
     assert!(asked.iter().all(|asked| *asked == same), "{asked:?}");
 }
 
-/// All requests but the first are the first again, under one idempotency key.
+/// Checks that all requests but the first are the first again, under one idempotency key, and
+/// returns that key.
 fn repeats(asked: &Asked, count: usize) -> String {
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), count);

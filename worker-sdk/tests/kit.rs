@@ -32,7 +32,7 @@ fn payments() -> Workflow<u64, u64> {
     .unwrap()
 }
 
-/// A child, and after it a step.
+/// Makes a workflow of a child and a step after it.
 fn order(on_failure: OnFailure) -> Workflow<u64, u64> {
     Workflow::build("order", 1, |saga, input: Ref<u64>| {
         let paid = saga.child("payment", &payments(), input).on_failure(on_failure);

@@ -23,7 +23,7 @@ const DOUBLE: Task<u64, u64> = Task::new("double");
 const HALVE: Undo<u64, u64> = Undo::new("halve");
 const REFUSE: Task<u64, u64> = Task::new("refuse");
 
-/// One step of `DOUBLE`, undone by `HALVE`, tried again soon.
+/// Makes a workflow of one step of `DOUBLE`, undone by `HALVE`, tried again soon.
 fn one_step() -> Arc<Graph> {
     let workflow = Workflow::<u64, u64>::build("one", 1, |saga, input| {
         saga.step("double", DOUBLE, input)
@@ -34,7 +34,7 @@ fn one_step() -> Arc<Graph> {
     Arc::clone(workflow.unwrap().graph())
 }
 
-/// `DOUBLE` for each element of a list.
+/// Makes a workflow of `DOUBLE` for each element of a list.
 fn many_items() -> Arc<Graph> {
     let workflow = Workflow::build("many", 1, |saga, input: Ref<Vec<u64>>| {
         saga.map("items", input, DOUBLE, |item: Item<u64>| item)
@@ -304,7 +304,7 @@ async fn a_panic_may_have_happened_and_a_wrong_input_did_not() {
     worker.stop().await;
 }
 
-/// How a run of one step went whose first report is refused like this, how often the step was done, and its error.
+/// Returns how a run of one step went whose first report is refused, how often it was done, and its error.
 async fn refused_first(mishaps: &[Mishap]) -> (Option<Outcome>, usize, String) {
     let server = Server::start().await;
     mishaps.iter().for_each(|mishap| server.mishap("/complete", *mishap));

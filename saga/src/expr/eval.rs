@@ -21,7 +21,7 @@ pub trait Bindings {
     /// Returns the measures of the list that [`Bindings::step`] would build for a map step; `None` for anything else.
     fn gathered(&self, id: &str) -> Option<Gathered>;
 
-    /// One element of that list, without building it.
+    /// Returns one element of that list, without building it.
     fn gathered_item(&self, id: &str, index: usize) -> Option<Payload>;
 
     /// Returns the element that this is about, inside a map.

@@ -32,7 +32,7 @@ impl Links {
         Links { steps }
     }
 
-    /// For each step, those that have it in their needs.
+    /// Returns, for each step, those that have it in their needs.
     pub(crate) fn feeds(&self) -> Vec<Vec<usize>> {
         let mut feeds = vec![Vec::new(); self.steps.len()];
         for (at, step) in self.steps.iter().enumerate() {
@@ -43,7 +43,7 @@ impl Links {
         feeds
     }
 
-    /// For each step, whether it must come before the step `at`.
+    /// Returns, for each step, whether it must come before the step `at`.
     pub(crate) fn ancestors(&self, at: usize) -> Vec<bool> {
         let mut above = vec![false; self.steps.len()];
         let mut open = self.steps[at].needs.clone();

@@ -353,7 +353,7 @@ pub struct StatusView {
 }
 
 impl Default for StatusView {
-    /// Nothing is known.
+    /// Returns that nothing is known.
     fn default() -> Self {
         let as_of = Timestamp(Time::default());
         let incidents = IncidentCounts { as_of, open: 0, kinds: Vec::new() };

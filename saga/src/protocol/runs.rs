@@ -126,7 +126,7 @@ pub struct StartAnswer {
 }
 
 impl From<TaskAnswer> for StartAnswer {
-    /// A refusal.
+    /// Makes a refusal of the answer.
     fn from(TaskAnswer { status, code, message }: TaskAnswer) -> StartAnswer {
         StartAnswer { status, id: None, code, message }
     }

@@ -31,7 +31,7 @@ impl Default for ScheduleSpec {
 }
 
 impl ScheduleSpec {
-    /// Starts of `workflow`, in its newest version, whenever the pattern `cron` is due.
+    /// Starts `workflow`, in its newest version, whenever the pattern `cron` is due.
     ///
     /// ```
     /// use backstitch_saga::protocol::{Overlap, ScheduleSpec};
@@ -64,7 +64,7 @@ impl ScheduleSpec {
         ScheduleSpec { time_zone: time_zone.into(), ..self }
     }
 
-    /// Only every n-th day or week, counted from the date `anchor`.
+    /// Keeps only every n-th day or week, counted from the date `anchor`.
     #[must_use]
     pub fn interval(
         self,
@@ -140,7 +140,7 @@ impl ScheduleSpec {
         ScheduleSpec { jitter: span, ..self }
     }
 
-    /// So long after it begins each run is to be over, its undo included.
+    /// Sets the longest time that a run may take from its beginning, its undo included.
     #[must_use]
     pub fn end_within(self, span: Span) -> ScheduleSpec {
         ScheduleSpec { end_within: Some(span), ..self }

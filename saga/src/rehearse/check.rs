@@ -184,7 +184,7 @@ pub(super) fn undo_in_order(history: &History<'_>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Everything that needs `of`, directly or not.
+/// Returns every step that needs `of`, directly or not.
 fn later_than(graph: &Graph, of: usize) -> BTreeSet<usize> {
     let (mut found, mut open) = (BTreeSet::new(), vec![of]);
     while let Some(step) = open.pop() {
@@ -210,7 +210,7 @@ pub(super) fn undo_complete(history: &History<'_>) -> Result<(), Broken> {
     }
 }
 
-/// Once a run is turned round, nothing of it goes forward.
+/// Checks that once a run undoes, nothing of it goes forward.
 pub(super) fn nothing_forward_after_undo(history: &History<'_>) -> Result<(), Broken> {
     let mut turned = false;
     for event in history.events() {
@@ -292,7 +292,7 @@ pub(super) fn effects_as_told(history: &History<'_>) -> Result<(), Broken> {
     }
 }
 
-/// A fan-out joins once.
+/// Checks that a fan-out joins once.
 pub(super) fn joins_once(history: &History<'_>) -> Result<(), Broken> {
     let mut joined = BTreeSet::new();
     for event in history.events() {

@@ -44,7 +44,8 @@ pub struct Finding {
     pub(super) is_of_graph: bool,
 }
 
-/// Everything that was found: contradictions first, then `defects` in their order, then what the graph is warned of.
+/// Returns everything that was found: contradictions first, then `defects` in their order, then the warnings about
+/// the graph.
 pub(super) fn all(graph: &Graph, defects: &[Defect]) -> Vec<Finding> {
     let contradictions = contradictions(graph).into_iter().map(|violation| Finding {
         severity: Severity::Error,

@@ -12,12 +12,12 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// The effect of a step is made.
+    /// Notes the effect of a step.
     pub(super) fn made(&mut self, step: &StepPath) {
         self.effects.insert(step.clone(), true);
     }
 
-    /// It is undone, if it was there.
+    /// Notes that it is undone, or was never there.
     pub(super) fn undone(&mut self, step: &StepPath) {
         self.effects.insert(step.clone(), false);
     }

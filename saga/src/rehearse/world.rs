@@ -163,7 +163,7 @@ impl<'s> World<'s> {
         by_worker.or_else(|| self.outside()).or_else(|| self.time())
     }
 
-    /// More turns than any run that comes to rest takes.
+    /// Returns more turns than any run that comes to rest takes.
     fn turns_max(&self) -> usize {
         1_000 + 50 * self.scene.graph.nodes.len()
     }
@@ -259,7 +259,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Does this turn, with what goes wrong. False when that could not happen.
+    /// Does this turn, with what goes wrong. Returns `false` if that could not happen.
     pub(super) fn go(&mut self, turn: Turn, fault: Option<Fault>) -> bool {
         self.turns += 1;
         if let Some(fault) = fault {
@@ -311,7 +311,8 @@ impl<'s> World<'s> {
         }
     }
 
-    /// A person lets what waits for one try again, and nothing goes wrong any more. False when nothing does.
+    /// Tries again, as a person would, what waits for one, and nothing goes wrong any more. Returns `false`
+    /// if nothing waits.
     pub(super) fn retry(&mut self) -> bool {
         self.lasting.clear();
         self.unheard.clear();

@@ -17,7 +17,7 @@ impl Run {
         self.appended_at(record.at);
     }
 
-    /// A whole record has been folded.
+    /// Notes that a whole record has been folded.
     pub(super) fn appended_at(&mut self, at: Time) {
         self.header.at = at;
         self.seq += 1;
@@ -408,7 +408,7 @@ impl Run {
         if place.item.is_some() { None } else { self.settle(place.step) }
     }
 
-    /// A step is over, forward: those that wait for it miss one need less.
+    /// Notes that a step is over, forward: those that wait for it miss one need less.
     pub(super) fn settle(&mut self, step: usize) -> Option<usize> {
         let mut miscounted = !one_less(&mut self.unsettled);
         let graph = self.graph.clone();

@@ -72,7 +72,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// The attempt ended without success.
+    /// Ends the attempt without success.
     fn failed(&mut self, task: TaskKey, place: WorkIndex, error: &Failure) {
         let TaskKey { step, action, attempt } = task;
         self.emit(Event::Failed { step, action, attempt, error: error.clone(), done: false });
@@ -154,7 +154,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// An attempt failed or was lost, and the record says so: what comes next?
+    /// Decides what comes after an attempt that failed or was lost, as the record says.
     fn attempt_failed(&mut self, place: WorkIndex, action: Action, error: &Failure) {
         let spec = self.run.spec(place.step);
         match action {
@@ -305,7 +305,7 @@ impl TransitionBuilder<'_> {
         self.emit(Event::Offered { step, action, attempt, input: None });
     }
 
-    /// The timer of a work has run out.
+    /// Does what the timer of a work was set for, now that it has run out.
     pub(super) fn due_now(&mut self, place: WorkIndex) {
         if self.told_again(place) {
             return;
@@ -368,7 +368,7 @@ impl TransitionBuilder<'_> {
         self.emit(Event::Lost { step, action, attempt, error: error.clone() });
     }
 
-    /// The forward part of a work is over without success. `error` when no attempt has said why.
+    /// Ends the forward part of a work without success. `error` when no attempt has said why.
     pub(super) fn give_up(&mut self, place: WorkIndex, error: Option<Failure>) {
         let Some(work) = self.work(place) else { return };
         let doubt = work.in_doubt();

@@ -240,7 +240,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// A person knows that a step or item was done, and with what output.
+    /// Settles a step or item that a person knows was done, and with what output.
     pub(super) fn resolve(
         &mut self,
         step: &StepPath,

@@ -72,7 +72,7 @@ impl Dropped {
         self.vouched.as_ref() == Some(by)
     }
 
-    /// Id of the step.
+    /// Returns the id of the step.
     pub(super) fn path(&self) -> StepPath {
         StepPath::step(self.step.clone())
     }

@@ -126,12 +126,12 @@ impl Run {
         }
     }
 
-    /// The run has ended: what is done to it later is not in its time.
+    /// Drops the time limit, as the run has ended: what is done to it later is not in its time.
     pub(super) fn end_by_is_over(&mut self) {
         self.header.end_over |= self.end_by().is_some();
     }
 
-    /// For views.
+    /// Returns the limit for views.
     pub(super) fn end_by_view(&self) -> Option<EndByView> {
         let end = self.header.origin.as_ref()?.end_by.as_deref()?;
         let undone = self.end_by().is_some() && self.is_undone_in_time();

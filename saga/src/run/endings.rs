@@ -10,7 +10,7 @@ use crate::protocol::{Failure, FailureKind};
 use crate::{Action, StepPath};
 
 impl Run {
-    /// An attempt ended without success: as its worker reported, or lost.
+    /// Ends an attempt without success: as its worker reported, or lost.
     pub(super) fn attempt_over(
         &mut self,
         path: &StepPath,
@@ -50,7 +50,7 @@ impl Run {
         })
     }
 
-    /// A work, or a map as a whole, is over without success.
+    /// Ends a work, or a map as a whole, without success.
     pub(super) fn gave_up(
         &mut self,
         path: &StepPath,

@@ -169,7 +169,7 @@ impl Run {
 }
 
 impl Activity {
-    /// The child is asked to undo what it did: that it was to be killed, or left, matters no more.
+    /// Asks the child to undo what it did: that it was to be killed, or left, matters no more.
     pub(super) fn forget_kill(&mut self) {
         let told = self.aside.as_mut().and_then(|aside| aside.told.as_mut());
         let kill = |told: &&mut Told| matches!(told.word, ParentWord::Killed | ParentWord::Left);
@@ -224,7 +224,7 @@ impl TransitionBuilder<'_> {
         true
     }
 
-    /// The run was killed: so are the children that were at work, or they are left.
+    /// Tells the children that were at work that the run was killed: they are killed or left.
     pub(super) fn tell_killed(&mut self, children: Vec<(WorkIndex, RunId)>) {
         for (place, run) in children {
             let policy = self.run.child_at(place).map(|child| child.on_kill).unwrap_or_default();
@@ -236,7 +236,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The run was paused.
+    /// Tells the children that the run was paused.
     pub(super) fn tell_paused(&mut self) {
         for (place, run) in self.run.children_at_work() {
             if self.run.child_at(place).is_some_and(|child| child.on_pause == OnPause::Pause) {

@@ -160,7 +160,7 @@ impl TransitionBuilder<'_> {
         items.tally.in_flight(action) < map.max_concurrency
     }
 
-    /// An item's place may have become free: another may take it.
+    /// Lets another item take an item's place that may have become free.
     pub(super) fn place_freed(&mut self, place: WorkIndex) {
         if place.item.is_some() && self.run.header.mode == Mode::Forward {
             self.fill(place.step);
@@ -198,7 +198,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A work is over, forward: if it is an item, the join may fire, or another item takes its place.
+    /// Follows up a work that is over, forward: if it is an item, the join may fire, or another item
+    /// takes its place.
     pub(super) fn item_settled(&mut self, place: WorkIndex) {
         if place.item.is_some() && !self.join_if_decided(place) {
             self.fill(place.step);

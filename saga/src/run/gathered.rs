@@ -68,7 +68,7 @@ impl Items {
         self.outputs.measures.filter(|_| self.has_outputs())
     }
 
-    /// One of the outputs.
+    /// Returns one of the outputs.
     pub(super) fn output(&self, index: usize) -> Option<&Payload> {
         let Gathered { count, .. } = self.gathered()?;
         let item = if count == self.works.len() {

@@ -93,7 +93,7 @@ impl Run {
         }
     }
 
-    /// Children that were to be asked for while the run was held are asked for now.
+    /// Asks now for children that were to be asked for while the run was held.
     fn turn_children(&mut self, at: Time) {
         for step in 0..self.steps.len() {
             let place = WorkIndex::step(step);
@@ -198,7 +198,7 @@ impl TransitionBuilder<'_> {
         Err(Refusal::new(RefusalCode::UnknownPause, message))
     }
 
-    /// A person lets the run begin although facts that it requires are not established.
+    /// Lets the run begin, as a person wants, although facts that it requires are not established.
     pub(super) fn skip_requirements(&mut self, by: &By) -> Result<(), Refusal> {
         let unmet = self.run.holds().filter(|hold| hold.kind == HoldKind::DependencyUnmet);
         for hold in unmet.cloned().collect::<Vec<_>>() {
@@ -207,14 +207,14 @@ impl TransitionBuilder<'_> {
         self.go_on_without(by)
     }
 
-    /// A fact has been waited for for too long, or nothing will establish it.
+    /// Opens an incident, as a fact has been waited for for too long, or nothing will establish it.
     pub(super) fn overdue(&mut self, hold: &Hold, message: String) {
         if self.run.holds().any(|other| other == hold) {
             self.open_incident(IncidentKind::DependencyUnmet, None, message);
         }
     }
 
-    /// The instant has come for which the run was started.
+    /// Ends the delay of the start, as its instant has come.
     pub(super) fn end_delay(&mut self) {
         let delays = self.run.holds().filter(|hold| hold.kind == HoldKind::StartDelayed);
         for hold in delays.cloned().collect::<Vec<_>>() {

@@ -61,7 +61,7 @@ impl Run {
         outcome == Outcome::FailedDirty || (outcome == Outcome::PartiallyCompleted && lacks_output)
     }
 
-    /// One thing that is left, in words.
+    /// Returns one thing that is left, in words.
     fn left_words(&self, left: &Left) -> String {
         let Left { step, count, certain } = *left;
         let id = &self.graph.nodes[step].id;
@@ -132,8 +132,8 @@ impl TransitionBuilder<'_> {
         self.open_incident(IncidentKind::EffectsLeft, step, message);
     }
 
-    /// A person vouches that what an ended run left of `step`, or of all steps, is put right, or needs not be. `None`
-    /// when the run has not ended or left nothing there.
+    /// Notes that a person vouches that what an ended run left of `step`, or of all steps, is put right, or needs not
+    /// be. `None` when the run has not ended or left nothing there.
     pub(super) fn mark_left(
         &mut self,
         step: Option<&StepPath>,
@@ -199,7 +199,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A person vouches for all that an ended run left behind.
+    /// Notes that a person vouches for all that an ended run left behind.
     pub(super) fn mark_all_left(&mut self, by: &By) -> Result<(), Refusal> {
         self.mark_left(None, by).unwrap_or_else(|| {
             let message = "the run left nothing behind, so there is nothing to vouch for";

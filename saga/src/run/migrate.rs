@@ -157,7 +157,8 @@ impl Run {
         }
     }
 
-    /// Steps of the new version that would begin although steps that need them have. Answers those to be skipped.
+    /// Returns the steps of the new version that would begin although steps that need them have begun. Answers
+    /// those to be skipped.
     fn passed_by(
         &self,
         new: &Graph,
@@ -193,7 +194,7 @@ impl Run {
         skipped
     }
 
-    /// For each step of `new`, the step that becomes it, if that is of the same kind.
+    /// Returns, for each step of `new`, the step that becomes it, if that is of the same kind.
     fn origins(&self, new: &Graph, mapping: &Mapping) -> Vec<Option<usize>> {
         let mut origins = vec![None; new.nodes.len()];
         for (old, node) in self.graph.nodes.iter().enumerate() {

@@ -378,7 +378,7 @@ impl Run {
         matters.then(|| self.deadline())
     }
 
-    /// Constant along the causal story; its own id when the caller gave none.
+    /// Returns the correlation id of a chain of causes; its own id when the caller gave none.
     #[must_use]
     pub fn correlation_id(&self) -> String {
         let own = self.header.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());

@@ -52,7 +52,7 @@ impl Run {
 }
 
 impl TransitionBuilder<'_> {
-    /// A fact that the run requires was withdrawn.
+    /// Notes that a fact that the run requires was withdrawn, and does what `policy` says.
     pub(super) fn fact_withdrawn(&mut self, hold: Hold, policy: OnWithdrawn, message: String) {
         let known = self.run.header.withdrawn.iter().any(|known| known.fact == hold.name);
         if known || self.run.header.mode == Mode::Ended {
@@ -77,7 +77,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A fact is established again, or a person has the run go on without it.
+    /// Notes that a fact is established again, or that a person has the run go on without it.
     pub(super) fn fact_restored(&mut self, fact: &Arc<str>, by: Option<&By>) {
         if !self.run.header.withdrawn.iter().any(|known| known.fact == *fact) {
             return;
@@ -93,7 +93,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A person has the run go on without the facts that were withdrawn.
+    /// Lets the run go on, as a person wants, without the facts that were withdrawn.
     pub(super) fn go_on_without(&mut self, by: &By) -> Result<(), Refusal> {
         if self.run.header.mode == Mode::Ended || !self.run.has_withdrawn() {
             return Ok(());

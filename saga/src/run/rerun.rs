@@ -81,8 +81,8 @@ impl Run {
         Ok(RerunPlan { undo, again, items: only_failed.then(|| self.items_to_retry(step)) })
     }
 
-    /// Of the steps that a rerun from `step` does again, the first that was done, or may have been, and that nothing undoes: it
-    /// needs force.
+    /// Returns, of the steps that a rerun from `step` does again, the first that was done, or may have been, and that
+    /// nothing undoes: it needs force.
     fn first_lasting(&self, step: usize, only_failed: bool) -> Option<usize> {
         self.to_rerun(step).into_iter().find(|&again| {
             let spec = self.spec(again);
@@ -256,7 +256,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Everything in the way of a rerun is undone: forward again.
+    /// Goes forward again, as everything in the way of a rerun is undone.
     pub(super) fn went_forward(&mut self, from: usize) {
         let steps = self.run.to_rerun(from);
         let only_failed = self.run.header.rerun.as_ref().is_some_and(|rerun| rerun.only_failed);

@@ -60,7 +60,7 @@ pub(crate) fn chance(run: RunId, step: &StepPath, action: Action, attempt: u32) 
 }
 
 impl Run {
-    /// A retry is due, but its map has no place free: it waits in line, without a timer.
+    /// Lets a retry that is due wait in line, without a timer, as its map has no place free.
     pub(super) fn wait_for_place(&mut self, place: WorkIndex) {
         let Some(item) = place.item else { return };
         if let Some(due) = self.work(place).and_then(|work| work.due) {

@@ -133,8 +133,8 @@ impl Activity {
         }
     }
 
-    /// The same for an attempt whose report is not remembered by itself: the output shows that an attempt
-    /// succeeded forward, and the state that one undid it.
+    /// Returns the same for an attempt whose report is not remembered by itself: the output shows that an
+    /// attempt succeeded forward, and the state that one undid it.
     fn says_what_stands(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
         let last = task.attempt == self.tries(task.action).attempt;
         match (task.action, &self.stage, outcome) {
@@ -155,7 +155,8 @@ impl Activity {
         }
     }
 
-    /// A report that names none contradicts none.
+    /// Returns whether a report names the same external id. A report that names none contradicts
+    /// none.
     fn same_id(&self, other: Option<&String>) -> bool {
         let first = self.aside.as_ref().and_then(|aside| aside.external_id.as_ref());
         other.is_none() || first == other

@@ -198,7 +198,7 @@ impl TransitionBuilder<'_> {
         self.output_failed(own_failure("invalid_output", message));
     }
 
-    /// A run whose output cannot be made, or is not what it should be, has failed, and is undone: not past its point of no
+    /// Fails a run whose output cannot be made, or is not what it should be, and undoes it: not past its point of no
     /// return, nor where a person had it go on without a step.
     fn output_failed(&mut self, error: Failure) {
         self.emit(Event::RunFailed { step: None, error });

@@ -72,7 +72,8 @@ impl Run {
 }
 
 impl TransitionBuilder<'_> {
-    /// Steps that wait for a signal that came already take it: after a move to another version.
+    /// Lets steps that wait for a signal that came already take it: after a move to another
+    /// version.
     pub(super) fn take_signals(&mut self) {
         let graph = self.run.graph.clone();
         for (step, node) in graph.nodes.iter().enumerate() {

@@ -292,7 +292,7 @@ pub(crate) struct Told {
 }
 
 impl ColdDetails {
-    /// A worker was lost with an attempt.
+    /// Notes the worker that was lost with an attempt.
     pub(super) fn blame(&mut self, worker: Arc<str>, action: Action, attempt: u32) {
         self.gone.push(worker);
         self.gone_with.push((action, attempt));
@@ -388,7 +388,7 @@ impl Activity {
             && self.tries(action).attempt == attempt
     }
 
-    /// An action begins: its time is counted from its first attempt.
+    /// Begins an action: its time is counted from its first attempt.
     pub(crate) fn begun(&mut self, action: Action, at: Time) {
         let tries = self.tries_mut(action);
         if tries.attempt == 0 || tries.anew {
@@ -396,7 +396,7 @@ impl Activity {
         }
     }
 
-    /// The attempt under way, if there is one, no longer counts: its report will be refused.
+    /// Revokes the attempt under way, if there is one: its report will be refused.
     pub(crate) fn revoke(&mut self) {
         if let Some((
             action,
@@ -408,14 +408,14 @@ impl Activity {
         }
     }
 
-    /// The same for an attempt that no worker has.
+    /// Revokes an attempt that no worker has.
     pub(crate) fn revoke_unclaimed(&mut self) {
         if matches!(self.current(), Some((_, TaskState::Held | TaskState::Offered { .. }))) {
             self.revoke();
         }
     }
 
-    /// The compensation under way, if there is one, no longer counts: its report will be refused.
+    /// Revokes the compensation under way, if there is one: its report will be refused.
     pub(crate) fn revoke_undo(&mut self) {
         if let Some((
             Action::Compensate,
@@ -446,7 +446,7 @@ impl Activity {
         stuck && refused && !in_doubt
     }
 
-    /// Over, forward.
+    /// Returns whether it is over, forward.
     pub(crate) fn is_settled(&self) -> bool {
         use Stage::{Cancelled, Failed, Skipped, SkippedByHand, Succeeded, Unknown};
         let stage = &self.stage;

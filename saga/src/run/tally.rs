@@ -67,7 +67,7 @@ impl UndoState {
 }
 
 impl Activity {
-    /// State of its forward part.
+    /// Returns the state of its forward part.
     pub(crate) fn forward_state(&self) -> ForwardState {
         match &self.stage {
             Stage::Waiting => ForwardState::Waiting,
@@ -90,7 +90,7 @@ impl Activity {
         }
     }
 
-    /// State of its compensation.
+    /// Returns the state of its compensation.
     pub(crate) fn undo_state(&self) -> UndoState {
         match &self.undo {
             Undo::None => UndoState::None,
@@ -182,12 +182,13 @@ impl Tally {
         self.undo(UndoState::Compensated) + self.undo(UndoState::CompensatedByHand)
     }
 
-    /// Waiting for a signal.
+    /// Returns the number of those that wait for a signal.
     pub(crate) fn awaiting_signal(&self) -> u32 {
         self.forward(ForwardState::AwaitingSignal)
     }
 
-    /// Succeeded, or skipped by a person, which is as good for a join.
+    /// Returns the number of those that succeeded, or that a person skipped, which is as good for a
+    /// join.
     pub(crate) fn done(&self) -> u32 {
         self.forward(ForwardState::Succeeded) + self.forward(ForwardState::Skipped)
     }
@@ -196,7 +197,7 @@ impl Tally {
         self.forward(ForwardState::Succeeded)
     }
 
-    /// Failed or unknown.
+    /// Returns the number of those that failed or are unknown.
     pub(crate) fn failed(&self) -> u32 {
         self.forward(ForwardState::Failed) + self.forward(ForwardState::Unknown)
     }
@@ -205,17 +206,18 @@ impl Tally {
         self.undo(UndoState::Blocked)
     }
 
-    /// Forward, waiting for a person.
+    /// Returns the number of those that wait, forward, for a person.
     pub(crate) fn parked(&self) -> u32 {
         self.forward(ForwardState::Parked)
     }
 
-    /// To be undone, and waiting for that.
+    /// Returns the number of those that are to be undone, and wait for that.
     pub(crate) fn undo_waiting(&self) -> u32 {
         self.undo(UndoState::Waiting)
     }
 
-    /// Offered, leased or held back, forward or backward: the number that a limit of concurrency counts.
+    /// Returns the number of those that are offered, leased or held back, forward or backward: a limit
+    /// of concurrency counts them.
     pub(crate) fn in_flight(&self, action: Action) -> u32 {
         use ForwardState::{Held, Leased, Offered, Verifying};
         match action {
@@ -229,7 +231,7 @@ impl Tally {
         }
     }
 
-    /// Begun and not over, forward.
+    /// Returns the number of those that have begun and are not over, forward.
     pub(crate) fn active(&self) -> u32 {
         use ForwardState::{
             AwaitingSignal, Backoff, ChildRunning, Held, Leased, Offered, Parked, Sleeping,

@@ -35,7 +35,7 @@ pub struct OpenTask<'a> {
 }
 
 impl Run {
-    /// A bug put in on purpose: the attempts of before are forgotten.
+    /// Forgets the attempts of before: a bug put in on purpose.
     #[cfg(feature = "planted-bugs")]
     pub fn forget_attempts(&mut self) {
         for place in self.places().collect::<Vec<_>>() {
@@ -74,13 +74,13 @@ impl Run {
         self.tasks(|hand| matches!(hand, TaskState::Leased { .. }))
     }
 
-    /// Instant of the last record.
+    /// Returns the instant of the last record.
     #[must_use]
     pub fn moved_at(&self) -> Time {
         self.header.at
     }
 
-    /// Tasks that workers hold by a lease that ends after `from` and not after `to`.
+    /// Returns the tasks that workers hold by a lease that ends after `from` and not after `to`.
     #[must_use]
     pub fn leases_ending(&self, from: Time, to: Time) -> Vec<TaskKey> {
         self.tasks(

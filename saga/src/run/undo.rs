@@ -373,7 +373,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The same for the items of a map, as long as there are places.
+    /// Fills the places of a map with items to undo, as long as there are any.
     fn fill_undo(&mut self, step: usize) {
         while self.has_place(WorkIndex::step(step), Action::Compensate) {
             let waiting = self.run.take_waiting_for_place(step, true).map(|(place, _)| place);
@@ -437,7 +437,7 @@ impl TransitionBuilder<'_> {
         true
     }
 
-    /// A person vouches that an undo is done, or needs not be.
+    /// Notes that a person vouches that an undo is done, or needs not be.
     pub(super) fn mark_undone(&mut self, step: &StepPath, by: By) -> Result<(), Refusal> {
         if let Some(marked) = self.mark_left(Some(step), &by) {
             return marked;

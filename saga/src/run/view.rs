@@ -11,7 +11,7 @@ use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, Step
 use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};
 
 impl Run {
-    /// Everything there is to know, as seen at `at`.
+    /// Returns everything there is to know, as seen at `at`.
     #[must_use]
     pub fn view(&self, at: Time) -> RunView {
         let origin = self.header.origin.as_ref();
@@ -47,7 +47,7 @@ impl Run {
         })
     }
 
-    /// One step or item.
+    /// Returns one step or item.
     #[must_use]
     pub fn step_view(&self, step: &StepPath) -> Option<StepView> {
         match step.item {
@@ -390,7 +390,7 @@ impl Run {
         format!("{} attempt {}{of} at {until}{why}", action.as_str(), tries.attempt + 1)
     }
 
-    /// For what reasons the run is held.
+    /// Says why the run is held.
     fn held_words(&self) -> String {
         let why: Vec<String> = self.header.holds.iter().map(Held::words).collect();
         format!("held: {}", why.join(", and "))
@@ -429,7 +429,7 @@ impl Run {
         format!("done in part: {done} of {wanted} steps{items}")
     }
 
-    /// One sentence for people.
+    /// Returns one sentence for people.
     fn summary(&self) -> String {
         let total = self.steps.len();
         let done = (0..total).filter(|&step| self.stands(step)).count();

@@ -239,7 +239,7 @@ impl TransitionBuilder<'_> {
         self.emit(Event::ChildAsked { step, action, attempt, run, again, input });
     }
 
-    /// A step that is not offered to workers waits once more, or its child is asked to undo what it did.
+    /// Lets a step that is not offered to workers wait once more, or asks its child to undo what it did.
     pub(super) fn wait_again(&mut self, place: WorkIndex, action: Action) {
         let waits = match action {
             Action::Compensate => {
@@ -267,7 +267,7 @@ impl TransitionBuilder<'_> {
         })
     }
 
-    /// The time of a waiting step has come.
+    /// Ends the wait of a step whose time has come.
     pub(super) fn wait_over(&mut self, place: WorkIndex, hand: &TaskState) {
         match hand {
             TaskState::Signal { .. } => self.no_signal(place),
@@ -309,7 +309,7 @@ impl TransitionBuilder<'_> {
         self.give_up(place, Some(error));
     }
 
-    /// A signal came: the first of its name counts, for every step that waits for it or comes to.
+    /// Takes a signal: the first of its name counts, for every step that waits for it or comes to.
     pub(super) fn signal(
         &mut self,
         name: &Arc<str>,

@@ -9,7 +9,7 @@ use crate::protocol::{State, WaitKind, WaitsFor, Why};
 use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
 
 impl Run {
-    /// Everything that the run waits for.
+    /// Returns everything that the run waits for.
     #[must_use]
     pub fn why(&self) -> Why {
         let waits_for = if self.state() == State::Ended { Vec::new() } else { self.waits_for() };

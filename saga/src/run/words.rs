@@ -8,7 +8,7 @@ use super::tally::{ForwardState, Tally};
 use crate::Action;
 use crate::protocol::CompensationState;
 
-/// Non-zero counts by word.
+/// Returns non-zero counts by word.
 pub(super) fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
     let mut words = BTreeMap::new();
     for state in ForwardState::ALL.into_iter().filter(|state| tally.forward(*state) > 0) {

@@ -29,7 +29,8 @@ pub(crate) fn pick(drawn: u8, words: &[&'static str]) -> &'static str {
     words[usize::from(drawn) % words.len()]
 }
 
-/// A valid workflow from what was drawn. In a chain with a pivot, every step is before or after it.
+/// Makes a valid workflow from what was drawn. In a chain with a pivot, every step is before or
+/// after it.
 pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
     let joins = [
         json!("all"),
@@ -262,7 +263,8 @@ pub(crate) fn check_effects(before: &Run, after: &Run, effects: &[Effect]) {
     }
 }
 
-/// An event of a step is told once, and taken back only if it was told; the step done anew may tell it again.
+/// Checks that an event of a step is told once, and taken back only if it was told; the step done anew may
+/// tell it again.
 pub(crate) fn check_events(records: &[Record]) {
     let mut told = BTreeSet::new();
     for event in records.iter().flat_map(|record| &record.events) {

@@ -15,7 +15,7 @@ fn key() -> impl Strategy<Value = String> {
         .prop_map(|key| key.replace('\0', ""))
 }
 
-/// A document.
+/// Generates a document.
 pub(crate) fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -117,7 +117,7 @@ fn spell_string(key: &str, chance: &mut Chance, text: &mut String) {
 /// Changes of a text: the approximate place, the inserted text, and the number of replaced characters.
 pub(crate) type Changes = Vec<(prop::sample::Index, String, usize)>;
 
-/// A few changes, of the kind that makes trouble.
+/// Generates a few changes, of the kind that makes trouble.
 pub(crate) fn changes() -> impl Strategy<Value = Changes> {
     let piece = prop_oneof![
         Just(String::new()),
@@ -134,7 +134,7 @@ pub(crate) fn changes() -> impl Strategy<Value = Changes> {
     vec((any::<prop::sample::Index>(), piece, 0_usize..3), 0..4)
 }
 
-/// The text with these changes.
+/// Returns the text with these changes.
 pub(crate) fn change(text: &str, changes: &Changes) -> String {
     let mut characters: Vec<char> = text.chars().collect();
     for (place, piece, dropped) in changes {
@@ -145,13 +145,13 @@ pub(crate) fn change(text: &str, changes: &Changes) -> String {
     characters.into_iter().collect()
 }
 
-/// The text of a document with a few changes.
+/// Generates the text of a document with a few changes.
 pub(crate) fn mutated_text() -> impl Strategy<Value = String> {
     (json(), any::<u64>(), changes())
         .prop_map(|(value, seed, changes)| change(&spell(&value, seed), &changes))
 }
 
-/// Text that may be a document.
+/// Generates text that may be a document.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         1 => (json(), any::<u64>()).prop_map(|(value, seed)| spell(&value, seed)),
@@ -168,7 +168,7 @@ fn path() -> impl Strategy<Value = String> {
     ]
 }
 
-/// An expression.
+/// Generates an expression.
 pub(crate) fn expr() -> impl Strategy<Value = Expr> {
     let leaf = prop_oneof![
         4 => path().prop_map(Expr::Path),
@@ -367,7 +367,7 @@ fn fail() -> impl Strategy<Value = Fail> {
     })
 }
 
-/// Any definition, mostly with mistakes.
+/// Generates any definition, mostly with mistakes.
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let schema = || option::of(json().prop_filter("null is none", |value| !value.is_null()));
     let step = (
@@ -421,7 +421,8 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     )
 }
 
-/// A definition whose only mistakes are those of classes: whether it can strand itself is left to chance.
+/// Generates a definition whose only mistakes are those of classes: whether it can strand itself is left
+/// to chance.
 pub(crate) fn safe_definition() -> impl Strategy<Value = Definition> {
     let class = prop_oneof![
         3 => Just(Some(Class::Compensatable)),

@@ -11,7 +11,7 @@ use backstitch_saga::{
 use serde_json::json;
 use uuid::Uuid;
 
-/// So many steps, one after the other.
+/// Makes so many steps, one after the other.
 pub(crate) fn sequence(steps: usize) -> Arc<Graph> {
     let steps: Vec<_> = (0..steps)
         .map(|i| {
@@ -24,7 +24,7 @@ pub(crate) fn sequence(steps: usize) -> Arc<Graph> {
     )
 }
 
-/// A task for each element of the input.
+/// Makes a task for each element of the input.
 pub(crate) fn fan_out() -> Arc<Graph> {
     let map = json!({"items": {"path": "/input"}, "join": "all", "empty": "succeed",
         "task": {"name": "work", "input": {"path": "/item"}, "class": "read_only"}});
@@ -36,12 +36,12 @@ pub(crate) fn fan_out() -> Arc<Graph> {
     )
 }
 
-/// 200 bytes.
+/// Returns 200 bytes.
 pub(crate) fn payload() -> Payload {
     Payload::of(&"x".repeat(198)).unwrap()
 }
 
-/// A run that has not begun.
+/// Makes a run that has not begun.
 pub(crate) fn run_of(graph: &Arc<Graph>) -> Run {
     Run::new(RunId(Uuid::from_u128(1)), graph.clone())
 }
@@ -68,13 +68,14 @@ fn start(run: &mut Run, input: Payload, effects: &mut Vec<Effect>) -> Record {
     transition.record
 }
 
-/// An empty transition. As in the engine, lists of effects are used again.
+/// Makes an empty transition. As in the engine, lists of effects are used again.
 fn with(effects: &mut Vec<Effect>) -> Transition {
     effects.clear();
     Transition { record: Record::default(), effects: std::mem::take(effects) }
 }
 
-/// A run of `graph` from its start to its end: everything is handed out and completed, a record per round. Its journal.
+/// Runs `graph` from its start to its end: everything is handed out and completed, a record per round. Returns the
+/// journal.
 pub(crate) fn whole(
     graph: &Arc<Graph>,
     input: &Payload,

@@ -65,7 +65,7 @@ impl Telling {
         Telling { erased: run.clone(), eraser: Eraser::default(), run, now: Time(0) }
     }
 
-    /// One line of the story.
+    /// Lets one line of the story happen.
     fn happen(&mut self, line: &str) -> Vec<String> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
@@ -427,7 +427,7 @@ fn payload(text: &str) -> Payload {
     Payload::trusted(text.to_owned()).unwrap()
 }
 
-/// `all`, `back to NAME`, or names.
+/// Reads a scope: `all`, `back to NAME`, or names.
 fn scope(text: &str) -> Scope {
     match text.strip_prefix("back to ") {
         Some(step) => Scope::BackTo(step.to_owned()),

@@ -3,7 +3,7 @@
 use backstitch_saga::protocol::{Failure, Forward, Plan, RerunPlan};
 use backstitch_saga::{Emission, Event, Record, Refusal, Run, Source, Time};
 
-/// One event.
+/// Describes one event.
 pub(crate) fn event(event: &Event, record: &Record) -> String {
     match event {
         Event::Started(_) => "started".to_owned(),
@@ -190,7 +190,7 @@ pub(crate) fn show(run: &Run, now: Time) -> Vec<String> {
     lines
 }
 
-/// A plan.
+/// Describes a plan.
 pub(crate) fn plan(plan: Result<Plan, Refusal>) -> Vec<String> {
     let plan = match plan {
         Ok(plan) => plan,

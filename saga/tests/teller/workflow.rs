@@ -3,7 +3,8 @@
 use backstitch_saga::Graph;
 use serde_json::{Map, Value, json};
 
-/// The workflow of these lines. Retries wait one second, doubling, without jitter, unless a line says otherwise.
+/// Makes the workflow of these lines. Retries wait one second, doubling, without jitter, unless a line says
+/// otherwise.
 pub(crate) fn graph(lines: &[String]) -> Graph {
     let mut definition = json!({"name": "story", "version": 1, "steps": []});
     for line in lines {

@@ -36,19 +36,19 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Only events of this type; `order.*` for all types that begin with `order.`.
+    /// Reads only events of this type; `order.*` for all types that begin with `order.`.
     pub fn event_type(mut self, event_type: impl Into<String>) -> LogReader {
         self.filter.push(("type", event_type.into()));
         self
     }
 
-    /// Only events of this stream.
+    /// Reads only events of this stream.
     pub fn stream(mut self, stream: impl Into<String>) -> LogReader {
         self.filter.push(("stream", stream.into()));
         self
     }
 
-    /// At most so many events in a batch, 1 to 1,000; 500 without it.
+    /// Reads at most so many events in a batch, 1 to 1,000; 500 without it.
     pub fn limit(mut self, events: u32) -> LogReader {
         self.limit = events;
         self

@@ -136,7 +136,7 @@ impl Client {
         read(self.send(self.request(Method::PUT, &path)?.json(transform)).await?)
     }
 
-    /// Has a revision of a transform used from now on.
+    /// Uses a revision of a transform from now on.
     ///
     /// # Errors
     /// A problem `unknown_transform` or `unknown_revision`.

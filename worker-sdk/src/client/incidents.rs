@@ -11,14 +11,14 @@ use serde::Serialize;
 use super::{Client, ClientError, Pages, parameters};
 
 impl Client {
-    /// Incidents, newest first.
+    /// Lists incidents, newest first.
     #[must_use]
     pub fn incidents(&self, filter: &IncidentFilter) -> Pages<IncidentLine> {
         Pages::new(self, "v1/incidents".to_owned(), parameters(filter))
     }
 
-    /// Open incidents by what is the same about them, the largest group first; of the filter `kind`, `workflow`, `step` and
-    /// `older_than`.
+    /// Lists open incidents by what is the same about them, the largest group first; of the filter `kind`, `workflow`,
+    /// `step` and `older_than`.
     #[must_use]
     pub fn incident_groups(&self, filter: &IncidentFilter) -> Pages<IncidentGroup> {
         Pages::new(self, "v1/incidents/groups".to_owned(), parameters(filter))
@@ -46,7 +46,7 @@ impl Client {
         self.read_from("v1/effects/counts").await
     }
 
-    /// One incident, with what was tried and noted.
+    /// Returns one incident, with what was tried and noted.
     ///
     /// # Errors
     /// A problem `unknown_incident`.

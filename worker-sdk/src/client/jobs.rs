@@ -30,7 +30,7 @@ impl Client {
         self.read_from(&format!("v1/jobs/{id}")).await
     }
 
-    /// Jobs, newest first, only those in `state` when given.
+    /// Lists jobs, newest first, only those in `state` when given.
     #[must_use]
     pub fn jobs(&self, state: Option<JobState>) -> Pages<JobView> {
         let state = parameter("state", state.map(JobState::as_str));

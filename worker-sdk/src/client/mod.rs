@@ -287,7 +287,7 @@ impl Client {
         Ok(self.post(path, body)?.header("idempotency-key", Uuid::new_v4().to_string()))
     }
 
-    /// Acts, once however often the network fails it.
+    /// Sends an action, which is done once however often the network fails.
     async fn send_act<T: DeserializeOwned>(
         &self,
         path: &str,

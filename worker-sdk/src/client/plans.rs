@@ -19,13 +19,13 @@ impl Client {
         self.send_act(&format!("v1/runs/{run}/plans"), plan).await
     }
 
-    /// Plans, newest first.
+    /// Lists plans, newest first.
     #[must_use]
     pub fn plans(&self, filter: &PlanFilter) -> Pages<CompensationPlan> {
         Pages::new(self, "v1/plans".to_owned(), parameters(filter))
     }
 
-    /// One plan, with the first page of what it undoes while it holds.
+    /// Returns one plan, with the first page of what it undoes while it holds.
     ///
     /// # Errors
     /// A problem `unknown_plan`.

@@ -23,7 +23,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// Governed queues by name.
+    /// Lists governed queues by name.
     #[must_use]
     pub fn queues(&self) -> Pages<QueueView> {
         Pages::new(self, "v1/queues".to_owned(), Vec::new())

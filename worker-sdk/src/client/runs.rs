@@ -30,67 +30,68 @@ impl RunQuery {
         self
     }
 
-    /// Only of this workflow.
+    /// Selects only runs of this workflow.
     #[must_use]
     pub fn workflow(self, name: &str) -> RunQuery {
         self.with("workflow", name)
     }
 
-    /// Only in this state.
+    /// Selects only runs in this state.
     #[must_use]
     pub fn state(self, state: State) -> RunQuery {
         self.with("state", state.as_str())
     }
 
-    /// Only with this outcome.
+    /// Selects only runs with this outcome.
     #[must_use]
     pub fn outcome(self, outcome: Outcome) -> RunQuery {
         self.with("outcome", outcome.as_str())
     }
 
-    /// Only with this key.
+    /// Selects only runs with this key.
     #[must_use]
     pub fn key(self, key: &str) -> RunQuery {
         self.with("key", key)
     }
 
-    /// Only with this label; several must all be there.
+    /// Selects only runs with this label; several must all be there.
     #[must_use]
     pub fn label(self, name: &str, value: &str) -> RunQuery {
         self.with("label", format!("{name}:{value}"))
     }
 
-    /// Only where this condition holds, such as `IncidentOpen`.
+    /// Selects only runs where this condition holds, such as `IncidentOpen`.
     #[must_use]
     pub fn condition(self, condition: &str) -> RunQuery {
         self.with("condition", condition)
     }
 
-    /// Only with this correlation id.
+    /// Selects only runs with this correlation id.
     #[must_use]
     pub fn correlation_id(self, id: &str) -> RunQuery {
         self.with("correlation_id", id)
     }
 
-    /// Only those with an open incident, or without.
+    /// Selects only runs with an open incident, or without.
     #[must_use]
     pub fn incident(self, open: bool) -> RunQuery {
         self.with("incident", open.to_string())
     }
 
-    /// Only those with a step that may have happened in this system: the queue on which its tasks are offered.
+    /// Selects only runs with a step that may have happened in this system: the queue on which its tasks are
+    /// offered.
     #[must_use]
     pub fn unknown_in(self, queue: &str) -> RunQuery {
         self.with("unknown_in", queue)
     }
 
-    /// Only those started at `from` or later and before `to`.
+    /// Selects only runs started at `from` or later and before `to`.
     #[must_use]
     pub fn started(self, from: Timestamp, to: Timestamp) -> RunQuery {
         self.with("started_from", from.0.to_string()).with("started_to", to.0.to_string())
     }
 
-    /// Only those ended at `from` or later and before `to`.
+    /// Selects only runs ended at `from` or later and before `to`.
     #[must_use]
     pub fn ended(self, from: Timestamp, to: Timestamp) -> RunQuery {
         self.with("ended_from", from.0.to_string()).with("ended_to", to.0.to_string())
@@ -113,7 +114,7 @@ impl Client {
         Ok(self.codec.show(view))
     }
 
-    /// One run, as it was after its record `seq`.
+    /// Returns one run, as it was after its record `seq`.
     ///
     /// # Errors
     /// A problem `unknown_run`.
@@ -139,7 +140,7 @@ impl Client {
         read(self.send(self.get(&format!("v1/runs/{run}/why"))?).await?)
     }
 
-    /// Runs, newest first.
+    /// Lists runs, newest first.
     #[must_use]
     pub fn runs(&self, query: RunQuery) -> Pages<RunLine> {
         Pages::new(self, "v1/runs".to_owned(), query.parameters)
@@ -201,7 +202,7 @@ impl<T: DeserializeOwned> Pages<T> {
         Ok(Some(page.items))
     }
 
-    /// Everything, in one list.
+    /// Returns everything in one list.
     ///
     /// # Errors
     /// A [`ClientError`] of any page.
@@ -213,7 +214,7 @@ impl<T: DeserializeOwned> Pages<T> {
         Ok(all)
     }
 
-    /// Everything, one by one; ends after the first error.
+    /// Returns everything one by one; ends after the first error.
     pub fn stream(self) -> impl Stream<Item = Result<T, ClientError>> {
         futures::stream::try_unfold((self, VecDeque::new()), |(mut pages, mut page)| async {
             loop {

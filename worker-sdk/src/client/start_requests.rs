@@ -6,14 +6,14 @@ use uuid::Uuid;
 use super::{Client, ClientError, Pages, parameter};
 
 impl Client {
-    /// They, newest first, only those in `state` when given.
+    /// Lists start requests, newest first, only those in `state` when given.
     #[must_use]
     pub fn start_requests(&self, state: Option<StartRequestState>) -> Pages<StartRequestView> {
         let state = parameter("state", state.map(StartRequestState::as_str));
         Pages::new(self, "v1/start-requests".to_owned(), state)
     }
 
-    /// One of them.
+    /// Returns one of them.
     ///
     /// # Errors
     /// A problem `unknown_start_request`, also when it has become a run.
@@ -21,7 +21,7 @@ impl Client {
         self.read_from(&format!("v1/start-requests/{id}")).await
     }
 
-    /// Has one that was refused tried again.
+    /// Tries one again that was refused.
     ///
     /// # Errors
     /// A problem, such as `unknown_start_request`.

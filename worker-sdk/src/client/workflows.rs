@@ -77,7 +77,7 @@ impl Client {
         Pages::new(self, format!("v1/workflows/{name}"), Vec::new())
     }
 
-    /// One workflow version with its definition.
+    /// Returns one workflow version with its definition.
     ///
     /// # Errors
     /// A problem `unknown_workflow`.

@@ -26,7 +26,7 @@ impl<Out> TestRun<Out> {
         self.act(Command::Compensate { scope, force: false, by: by() }).await
     }
 
-    /// The same, even past a pivot.
+    /// Undoes the same, even past a pivot.
     ///
     /// # Errors
     /// A [`Refusal`].

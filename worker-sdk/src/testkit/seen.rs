@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::{Call, TestRun};
 
 impl<Out> TestRun<Out> {
-    /// Is it moving?
+    /// Returns the state of the run.
     #[must_use]
     pub fn state(&self) -> State {
         self.run.state()
@@ -19,7 +19,7 @@ impl<Out> TestRun<Out> {
         self.run.outcome()
     }
 
-    /// Everything that the server would show, with documents as they are.
+    /// Returns everything that the server would show, with documents as they are.
     #[must_use]
     pub fn view(&self) -> RunView {
         self.cast.codec.show(self.run.view(self.now))
@@ -31,7 +31,7 @@ impl<Out> TestRun<Out> {
         self.run.view(self.now)
     }
 
-    /// One step, or one item of a map step.
+    /// Returns one step, or one item of a map step.
     ///
     /// # Panics
     /// When there is none of that name.

@@ -29,7 +29,7 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// `payment`, `undo payment`, `verify payment`.
+    /// Returns the task in words: `payment`, `undo payment`, `verify payment`.
     #[must_use]
     pub fn short(&self) -> String {
         match self.action {

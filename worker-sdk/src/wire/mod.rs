@@ -63,7 +63,7 @@ impl<T> Ref<T> {
         }
     }
 
-    /// The expression as it goes into the definition, and what is wrong with it.
+    /// Returns the expression as it goes into the definition, and what is wrong with it.
     pub(crate) fn finish(self) -> (Expr, Vec<String>) {
         let expr = match self.fallback {
             None => self.expr,
@@ -89,7 +89,7 @@ impl<T> Ref<T> {
         self.clone().finish().0
     }
 
-    /// Both sides will be the same value.
+    /// Holds if both sides are the same value.
     #[must_use]
     pub fn eq(&self, other: impl Gives<T>) -> Condition {
         self.clone().binary(other.wire(), Expr::Eq)
@@ -173,7 +173,7 @@ impl<T> Ref<T> {
         self
     }
 
-    /// One step down, by an escaped pointer token.
+    /// Goes one step down, by an escaped pointer token.
     fn member(mut self, token: &str) -> Ref<T> {
         if let Some(value) = self.fallback.take() {
             self.fallback = member_of(&value, token);
@@ -220,13 +220,13 @@ impl<T> Ref<Option<T>> {
         value.binary(default.wire(), Expr::Default)
     }
 
-    /// There will be a value.
+    /// Holds if there is a value.
     #[must_use]
     pub fn is_some(&self) -> Condition {
         self.maybe().binary::<bool, ()>(Ref::constant_null(), Expr::Ne)
     }
 
-    /// There will be no value.
+    /// Holds if there is no value.
     #[must_use]
     pub fn is_none(&self) -> Condition {
         self.maybe().binary::<bool, ()>(Ref::constant_null(), Expr::Eq)
@@ -244,7 +244,7 @@ impl<T> Ref<Option<T>> {
 }
 
 impl<T> Ref<Option<Option<T>>> {
-    /// None if there is no value at either level; in JSON both are `null`.
+    /// Returns `None` if there is no value at either level; in JSON both are `null`.
     #[must_use]
     pub fn flatten(&self) -> Ref<Option<T>> {
         self.clone().cast()

@@ -112,7 +112,7 @@ impl Server {
         self.desk.decide(run, command).unwrap()
     }
 
-    /// The next request to `path` meets this.
+    /// Lets the next request to `path` meet this.
     pub(crate) fn mishap(&self, path: &'static str, mishap: Mishap) {
         self.desk.mishaps.lock().unwrap().push_back((path, mishap));
     }
@@ -176,24 +176,24 @@ impl Server {
         self.until(run, |view| view.outcome.is_some()).await.outcome.unwrap()
     }
 
-    /// How many reports each request carried.
+    /// Returns how many reports each request carried.
     pub(crate) fn batches(&self) -> Vec<usize> {
         self.desk.batches.lock().unwrap().clone()
     }
 
-    /// How many tasks were released, and how many sessions signed off.
+    /// Returns how many tasks were released, and how many sessions signed off.
     pub(crate) fn given_back(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.desk.released), read(&self.desk.signed_off))
     }
 
-    /// How many claims there were.
+    /// Returns how many claims there were.
     pub(crate) fn claims(&self) -> u64 {
         self.desk.claims.load(Ordering::Relaxed)
     }
 }
 
-/// The time of this machine, which the rules get as an argument.
+/// Returns the time of this machine, which the rules get as an argument.
 fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Time(i64::try_from(since.as_millis()).unwrap())

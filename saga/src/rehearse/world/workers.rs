@@ -146,7 +146,7 @@ impl World<'_> {
         done
     }
 
-    /// Late reports come in, as soon as their lease is over.
+    /// Delivers late reports as soon as their lease is over.
     pub(super) fn report_late(&mut self) {
         let (leased, offered) = (self.run.leased(), self.run.offered());
         self.silent.retain(|(task, _)| leased.contains(task) || offered.contains(task));
@@ -192,7 +192,7 @@ impl Lasting {
             && (self.fault == Fault::EveryItemFails || self.item == task.step.item)
     }
 
-    /// It has struck so often that it is known to go on for ever.
+    /// Returns whether it has struck so often that it is known to go on for ever.
     pub(super) fn is_known(&self) -> bool {
         let (forward, undo) = STRIKES;
         self.strikes > if self.fault.is_of_undo() { undo } else { forward }
