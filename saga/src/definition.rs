@@ -160,7 +160,7 @@ pub struct Step {
     /// Fails the run on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail: Option<Fail>,
-    /// Events of the log that it emits once it has succeeded; not of a map.
+    /// Events of the log that it emits once it has succeeded; a map, each of its items.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub emits: Vec<Emit>,
 }

@@ -3,7 +3,9 @@
 use backstitch_saga::protocol::EventOp;
 use backstitch_saga::{Emit, Expr, Milestone, Release, Retraction, Violation};
 
-use crate::step::{Shape, Step};
+use schemars::generate::Contract;
+
+use crate::step::{MapStep, Shape, Step};
 use crate::wire::{Gives, Ref};
 use crate::workflow::Saga;
 
@@ -94,7 +96,7 @@ impl Emits {
     }
 }
 
-impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
+impl<In, Out> Step<In, Out> {
     /// Emits an event of the log once it has succeeded, written with that success. It may be wired to the output of the step
     /// itself:
     ///
@@ -118,8 +120,24 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     /// });
     /// assert!(workflow.is_ok());
     /// ```
-    pub fn emits(self, event: impl FnOnce(&Ref<Kind::Value>) -> Emits) -> Self {
-        let Emits { emit, faults } = event(&self);
+    pub fn emits(self, event: impl FnOnce(&Ref<Out>) -> Emits) -> Self {
+        self.emitting(event)
+    }
+}
+
+impl<In, Out> MapStep<In, Out> {
+    /// Emits an event of the log for each item that has succeeded, released [at once](Release::AtOnce). It may be wired to the
+    /// output of the item.
+    pub fn emits(self, event: impl FnOnce(&Ref<Out>) -> Emits) -> Self {
+        self.emitting(event)
+    }
+}
+
+impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
+    fn emitting(self, event: impl FnOnce(&Ref<Out>) -> Emits) -> Self {
+        let id = self.draft.borrow().definition.steps.get(self.index).map(|step| step.id.clone());
+        let own = Ref::path(format!("/steps/{}", id.unwrap_or_default()), Contract::Serialize);
+        let Emits { emit, faults } = event(&own);
         let mut place = String::new();
         let step = self.step(|step| {
             place = format!("/emits/{}", step.emits.len());

@@ -69,9 +69,10 @@ pub(super) fn add(batch: &mut Batch, cached: &CachedRun, seq: i32, transition: &
 }
 
 fn emitted(run: &Run, emission: &Emission) -> String {
-    let Emission { step, event_type, retracts, stream, op, contract, error, .. } = emission;
+    let Emission { event_type, retracts, stream, op, contract, error, .. } = emission;
+    let path = emission.path().to_string();
     let mut labels: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
-        BTreeMap::from([("step".into(), (&**step).into())]);
+        BTreeMap::from([("step".into(), path.into())]);
     labels.extend(retracts.iter().map(|one| ("retracts".into(), (&**one).into())));
     labels.extend(error.iter().map(|error| ("emit_error".into(), shortened(error).into())));
     text(

@@ -25,10 +25,11 @@ pub struct Emit {
     /// The contract that the data follows, such as `order@2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// The data; the output of the step without it. It may refer to the output of the step itself.
+    /// The data; the output of the step without it. It may refer to the output of the step itself. In a map, that is the output of the
+    /// item, and `/item` and `/index` are the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Expr>,
-    /// Time of its release to readers.
+    /// Time of its release to readers; for the items of a map only `at_once`.
     #[serde(default)]
     pub release: Release,
     /// The event that retracts it, written with the undo of the step. An event that is released immediately and whose

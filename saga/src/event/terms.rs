@@ -67,6 +67,9 @@ pub struct Erasure {
 pub struct Emission {
     /// The step.
     pub step: Arc<str>,
+    /// The item of it, if it is a map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
     /// The type of the event.
     #[serde(rename = "type")]
     pub event_type: Arc<str>,
@@ -88,6 +91,14 @@ pub struct Emission {
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Emission {
+    /// Returns the step or item that emitted it.
+    #[must_use]
+    pub fn path(&self) -> StepPath {
+        StepPath { step: Arc::clone(&self.step), item: self.item }
+    }
 }
 
 /// The place of a payload in its record.

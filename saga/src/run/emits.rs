@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Run;
 use super::decide::{TransitionBuilder, own_failure};
-use super::scope::Use;
 use super::state::{Activity, BodyState, MapStage, Stage, Undo, WorkIndex};
 use crate::definition::{Emit, Release, Retraction};
 use crate::event::{Emission, Event, Slot};
@@ -79,12 +78,9 @@ impl<'a> Told<'a> {
 }
 
 impl Run {
-    /// Notes that a step emitted an event, or took one back.
+    /// Notes that a step or item emitted an event, or took one back.
     pub(super) fn emitted(&mut self, emission: &Emission) {
-        let Some(place) = self.step_now(&emission.step).map(WorkIndex::step) else { return };
-        if self.work(place).is_none() {
-            return;
-        }
+        let Some(place) = self.place(&emission.path()) else { return };
         self.change(place, |work| {
             let emitted = &mut work.aside_mut().emitted;
             match &emission.retracts {
@@ -106,8 +102,8 @@ impl Run {
         })
     }
 
-    fn has_emitted(&self, step: usize, event_type: &str) -> bool {
-        let aside = self.work(WorkIndex::step(step)).and_then(|work| work.aside.as_ref());
+    fn has_emitted(&self, place: WorkIndex, event_type: &str) -> bool {
+        let aside = self.work(place).and_then(|work| work.aside.as_ref());
         aside.is_some_and(|aside| aside.emitted.iter().any(|known| **known == *event_type))
     }
 
@@ -124,15 +120,19 @@ impl TransitionBuilder<'_> {
     pub(super) fn follow_up(&mut self, occasion: Occasion) {
         match occasion {
             Occasion::Succeeded(path, output) => {
-                if let Some(WorkIndex { step, item: None }) = self.run.place(&path) {
-                    self.release_at_pivot(Some((step, output)));
-                    self.release(step, Some(output), |release| release == Release::AtOnce);
+                let Some(place) = self.run.place(&path) else { return };
+                if place.item.is_none() {
+                    self.release_at_pivot(Some((place.step, output)));
+                }
+                // The output of an item whose map has ended before it counts for nothing.
+                if self.run.work(place).is_some_and(|work| !work.late) {
+                    self.release(place, Some(output), |release| release == Release::AtOnce);
                 }
             }
             Occasion::Joined => self.release_at_pivot(None),
             Occasion::Undone(path) => {
-                if let Some(WorkIndex { step, item: None }) = self.run.place(&path) {
-                    self.take_back(step);
+                if let Some(place) = self.run.place(&path) {
+                    self.take_back(place);
                 }
             }
         }
@@ -145,7 +145,7 @@ impl TransitionBuilder<'_> {
         }
         for step in self.run.graph.clone().order.iter().copied() {
             if self.run.stands_done(step) {
-                self.release(step, None, |_| true);
+                self.release(WorkIndex::step(step), None, |_| true);
             }
         }
     }
@@ -158,39 +158,43 @@ impl TransitionBuilder<'_> {
         for step in self.run.graph.clone().order.iter().copied() {
             if self.run.stands_done(step) {
                 let output = own.filter(|(of, _)| *of == step).map(|(_, output)| output);
-                self.release(step, output, |release| release == Release::AtPivot);
+                let is_held = |release| release == Release::AtPivot;
+                self.release(WorkIndex::step(step), output, is_held);
             }
         }
     }
 
-    /// Emits those events of a step that are due and were not emitted. `output` is where the record has its output.
-    fn release(&mut self, step: usize, output: Option<Slot>, due: impl Fn(Release) -> bool) {
+    /// Emits those events of a step or item that are due and were not emitted. `output` is where the record has its output.
+    fn release(&mut self, place: WorkIndex, output: Option<Slot>, due: impl Fn(Release) -> bool) {
         let graph = self.run.graph.clone();
-        for emit in &graph.nodes[step].emits {
-            if due(emit.release) && !self.run.has_emitted(step, &emit.event_type) {
-                self.tell(step, &Told::of(emit), output);
+        for emit in &graph.nodes[place.step].emits {
+            if due(emit.release) && !self.run.has_emitted(place, &emit.event_type) {
+                self.tell(place, &Told::of(emit), output);
             }
         }
     }
 
-    /// Emits the events that take back those of a step.
-    fn take_back(&mut self, step: usize) {
+    /// Emits the events that take back those of a step or item.
+    fn take_back(&mut self, place: WorkIndex) {
         let graph = self.run.graph.clone();
-        for emit in &graph.nodes[step].emits {
+        for emit in &graph.nodes[place.step].emits {
             if let Some(retraction) = &emit.retract
-                && self.run.has_emitted(step, &emit.event_type)
+                && self.run.has_emitted(place, &emit.event_type)
             {
-                self.tell(step, &Told::taking_back(emit, retraction), None);
+                self.tell(place, &Told::taking_back(emit, retraction), None);
             }
         }
     }
 
-    fn tell(&mut self, step: usize, told: &Told<'_>, output: Option<Slot>) {
-        let found = self.stream_of(told).and_then(|stream| {
+    fn tell(&mut self, place: WorkIndex, told: &Told<'_>, output: Option<Slot>) {
+        let found = self.stream_of(place, told).and_then(|stream| {
             let data = match (told.data, output) {
-                (Some(expr), _) => self.value(expr, Use::Event)?,
+                (Some(expr), _) => self.value_of_event(expr, place)?,
                 (None, Some(output)) => return Ok((stream, output)),
-                (None, None) => self.run.output_of(step).unwrap_or_else(Payload::null),
+                (None, None) => {
+                    let output = self.run.work(place).and_then(Activity::output);
+                    output.cloned().unwrap_or_else(Payload::null)
+                }
             };
             Ok((stream, self.slot(data)))
         });
@@ -201,7 +205,8 @@ impl TransitionBuilder<'_> {
             Err(error) => (None, self.slot(Payload::null()), Some(error)),
         };
         let emission = Emission {
-            step: Arc::clone(&self.run.graph.nodes[step].id),
+            step: Arc::clone(&self.run.graph.nodes[place.step].id),
+            item: place.item,
             event_type: told.event_type.into(),
             retracts: told.retracts.map(Arc::from),
             op: told.op.filter(|_| stream.is_some()),
@@ -213,10 +218,10 @@ impl TransitionBuilder<'_> {
         self.emit(Event::Emitted(Box::new(emission)));
     }
 
-    fn stream_of(&mut self, told: &Told<'_>) -> Result<Option<String>, Failure> {
+    fn stream_of(&mut self, place: WorkIndex, told: &Told<'_>) -> Result<Option<String>, Failure> {
         let Some(expr) = told.stream else { return Ok(None) };
         let wrong = |message: String| Err(own_failure("wiring_failed", message));
-        let value = self.value(expr, Use::Event)?;
+        let value = self.value_of_event(expr, place)?;
         let Some(mut stream) = name_in(&value) else {
             return wrong("the stream of an event is a text or a whole number".to_owned());
         };

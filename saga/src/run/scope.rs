@@ -2,7 +2,7 @@
 
 use super::Run;
 use super::decide::{TransitionBuilder, own_failure};
-use super::state::WorkIndex;
+use super::state::{Activity, WorkIndex};
 use crate::envelope::VALUE_ENCRYPTED;
 use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
@@ -46,6 +46,39 @@ impl Bindings for View<'_> {
 
     fn index(&self) -> Option<u32> {
         self.item.map(|(_, index)| index)
+    }
+}
+
+/// The bindings of the events of a step or item: the output of the step is its own.
+struct OwnView<'a> {
+    view: View<'a>,
+    step: &'a str,
+    output: Option<&'a Payload>,
+}
+
+impl Bindings for OwnView<'_> {
+    fn input(&self) -> Payload {
+        self.view.input()
+    }
+
+    fn step(&self, id: &str) -> Option<Payload> {
+        if id == self.step { self.output.cloned() } else { self.view.step(id) }
+    }
+
+    fn gathered(&self, id: &str) -> Option<Gathered> {
+        if id == self.step { None } else { self.view.gathered(id) }
+    }
+
+    fn gathered_item(&self, id: &str, index: usize) -> Option<Payload> {
+        self.view.gathered_item(id, index)
+    }
+
+    fn item(&self) -> Option<Payload> {
+        self.view.item()
+    }
+
+    fn index(&self) -> Option<u32> {
+        self.view.index()
     }
 }
 
@@ -149,6 +182,23 @@ impl TransitionBuilder<'_> {
         let view = View { run: self.run, item };
         let mut evaluation = Evaluation::new(&view, self.run.bounds(becomes), memo);
         let value = evaluation.value(expr).map_err(|error| no_value(&error, becomes));
+        let looked_at = evaluation.looked_at();
+        self.count_evaluation(looked_at, value.as_ref().err());
+        value
+    }
+
+    /// Returns the value of an expression of an event of a step or item.
+    pub(super) fn value_of_event(
+        &mut self,
+        expr: &Expr,
+        place: WorkIndex,
+    ) -> Result<Payload, Failure> {
+        let view = View { run: self.run, item: self.run.item_at(place) };
+        let output = self.run.work(place).and_then(Activity::output);
+        let own = OwnView { view, step: &self.run.graph.nodes[place.step].id, output };
+        let memo = Memo::default();
+        let mut evaluation = Evaluation::new(&own, self.run.bounds(Use::Event), &memo);
+        let value = evaluation.value(expr).map_err(|error| no_value(&error, Use::Event));
         let looked_at = evaluation.looked_at();
         self.count_evaluation(looked_at, value.as_ref().err());
         value

@@ -15,8 +15,8 @@ pub(super) fn check(step: &Step, at: &str, found: &mut Vec<Violation>) {
     let mut wrong = |place: &str, code: &str, message: String| {
         found.push(Violation::new(format!("{at}/emits{place}"), code, message));
     };
-    if step.map.is_some() || step.fail.is_some() {
-        let message = "a map emits no events, nor does a step that fails on purpose; let a step after it do so";
+    if step.fail.is_some() {
+        let message = "a step that fails on purpose emits no events; let a step before it do so";
         return wrong("", "emits_misplaced", message.to_owned());
     }
     let count = step.emits.len();
@@ -44,6 +44,10 @@ pub(super) fn check(step: &Step, at: &str, found: &mut Vec<Violation>) {
                 "a contract has 1 to {LONGEST_CONTRACT} bytes and no control characters, such as `order@2`"
             );
             wrong(&format!("{place}/contract"), "invalid_contract", message);
+        }
+        if step.map.is_some() && emit.release != Release::AtOnce {
+            let message = "nothing is held for each item of a map: release it `at_once`, or let a step after the map emit";
+            wrong(&format!("{place}/release"), "emits_misplaced", message.to_owned());
         }
         let can_be_undone = step.class() == Some(Class::Compensatable);
         if emit.release == Release::AtOnce && can_be_undone && emit.retract.is_none() {

@@ -61,7 +61,8 @@ fn of_events<'a>(step: &'a Step, at: &str) -> impl Iterator<Item = Wired<'a>> {
     step.emits.iter().enumerate().flat_map(move |(index, emit)| {
         let wired = |place: &str, expr: &'a Option<Expr>, wanted: &'static [Kind]| {
             let pointer = format!("{at}/emits/{index}/{place}");
-            let wired = |expr| Wired { pointer, expr, wanted, per_item: false, of_own: true };
+            let per_item = step.map.is_some();
+            let wired = |expr| Wired { pointer, expr, wanted, per_item, of_own: true };
             expr.as_ref().map(wired)
         };
         let retract = emit.retract.as_ref();
@@ -178,8 +179,9 @@ impl Check<'_, '_> {
                 self.wrong(pointer, "invalid_path", message);
             }
             Some(Root::Item(_) | Root::Index) if !wired.per_item => {
-                let message =
-                    format!("'{path}' means something only in the key and the task of a map");
+                let message = format!(
+                    "'{path}' means something only in the key, the task and the events of a map"
+                );
                 self.wrong(pointer, "item_outside_map", message);
             }
             Some(Root::Step(id, _)) if wired.of_own && self.own == Some(id) => {}

@@ -234,7 +234,8 @@ pub(crate) fn rerun_plan(found: Result<RerunPlan, Refusal>) -> Vec<String> {
 }
 
 fn emitted(emission: &Emission, record: &Record) -> String {
-    let Emission { step, event_type, retracts, stream, op, error, .. } = emission;
+    let Emission { event_type, retracts, stream, op, error, .. } = emission;
+    let step = emission.path();
     let about = stream.as_ref().map_or(String::new(), |stream| format!(" about {stream}"));
     let op = op.map_or(String::new(), |op| format!(" ({})", op.letter()));
     let instead = retracts.as_ref().map_or(String::new(), |one| format!(" taking back {one}"));

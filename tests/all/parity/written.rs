@@ -200,6 +200,11 @@ fn events() -> Built {
     json(Workflow::<Trip, String>::build("events", 1, |saga, trip: Ref<Trip>| {
         use Milestone::{CompensationStarted, Ended, Incidents, Started, WentForward};
         saga.milestones([Started, Ended, CompensationStarted, WentForward, Incidents]);
+        let each = saga.map("each", field!(trip.legs), BOOK, |leg| leg).compensate(CANCEL);
+        let _ = each.empty(Empty::Succeed).emits(|booked| {
+            let each = Emits::of("leg.booked").data::<String>(booked);
+            each.release(Release::AtOnce).retract("leg.cancelled")
+        });
         let leg = wire!(Leg { id: field!(trip.id) });
         saga.step("leg", BOOK, leg)
             .compensate(CANCEL)
