@@ -66,6 +66,7 @@ const DEFINITION_CODES: &[&str] = &[
     "type_mismatch",
     "unknown_member",
     "unknown_step",
+    "vendor_contract",
     "verify_missing",
 ];
 

@@ -49,6 +49,13 @@ pub(super) fn check(step: &Step, at: &str, found: &mut Vec<Violation>) {
             let message = "nothing is held for each item of a map: release it `at_once`, or let a step after the map emit";
             wrong(&format!("{place}/release"), "emits_misplaced", message.to_owned());
         }
+        let subject = contract.split_once('@').map_or(contract, |(subject, _)| subject);
+        if subject.contains('.') {
+            let message = format!(
+                "'{subject}' is the contract of a vendor, as its subject has a dot; a step emits documents of contracts of ours"
+            );
+            wrong(&format!("{place}/contract"), "vendor_contract", message);
+        }
         let can_be_undone = step.class() == Some(Class::Compensatable);
         if emit.release == Release::AtOnce && can_be_undone && emit.retract.is_none() {
             let message = "it is released at once and its step can be undone: say in `retract` which event takes it back, or \
