@@ -167,7 +167,7 @@ pub(crate) async fn admit(
     })
 }
 
-/// On an open server everyone is an admin of the namespace that they name.
+/// Admits everyone on an open server as an admin of the namespace that they name.
 fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
     must_name_loopback(headers)?;
     let namespace = header(headers, NAMESPACE)?.unwrap_or(DEFAULT_NAMESPACE);
@@ -211,7 +211,8 @@ fn bad_header(name: &str, rule: &str) -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
 }
 
-/// A page of the internet can make its own name point to this machine (DNS rebinding); its requests then name that.
+/// Refuses requests that do not name the loopback interface: a page of the internet can make its own name point to
+/// this machine (DNS rebinding), and its requests then name that.
 pub(crate) fn must_name_loopback(headers: &HeaderMap) -> Result<(), Rejection> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     if is_loopback_name(host) {

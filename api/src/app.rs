@@ -213,7 +213,7 @@ impl App {
         self.claiming.held_by(namespace).max(self.watching.held_by(namespace))
     }
 
-    /// Numbers of this server, beside those of the engine.
+    /// Returns numbers of this server, beside those of the engine.
     pub(crate) fn numbers(&self) -> Metrics {
         // Places are far fewer than what a float counts exactly.
         let waiting = (self.claiming.taken() + self.watching.taken()) as f64;
@@ -358,7 +358,7 @@ impl App {
         }
     }
 
-    /// Room for a body of `size` bytes that is on its way.
+    /// Returns room for a body of `size` bytes that is on its way.
     ///
     /// # Errors
     /// 503 when the namespace has its share of the room, or all is taken.

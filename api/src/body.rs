@@ -149,8 +149,8 @@ pub(crate) fn size(headers: &HeaderMap) -> Option<usize> {
     }
 }
 
-/// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
-/// not send this type to another origin without asking first.
+/// Checks that a request with JSON says that it is JSON. This also keeps web pages of other origins out of an open
+/// server: a browser does not send this type to another origin without asking first.
 fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Rejection> {
     must_not_be_encoded(headers)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -189,7 +189,8 @@ pub(crate) fn parse<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, Reje
     Ok(value)
 }
 
-/// Serde would read a list as an object without names; we do not.
+/// Refuses a list where an object is asked for: Serde would read one as an object without names; we
+/// do not.
 fn must_be_object(bytes: &[u8]) -> Result<(), Rejection> {
     let first = bytes.iter().find(|byte| !b" \t\r\n".contains(byte));
     if first == Some(&b'{') {

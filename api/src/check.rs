@@ -62,7 +62,7 @@ impl Findings {
         self.0.push(Violation::new(pointer, code, message));
     }
 
-    /// One line of text, `1..=max` bytes.
+    /// Checks one line of text, `1..=max` bytes.
     fn line(&mut self, pointer: &str, text: &str, max: usize) {
         if text.is_empty() {
             self.add(pointer, "empty", "It must not be empty");
@@ -70,7 +70,7 @@ impl Findings {
         self.text(pointer, text, max, |c| c.is_control());
     }
 
-    /// Prose, at most `max` bytes; line breaks and tabs are fine.
+    /// Checks prose, at most `max` bytes; line breaks and tabs are fine.
     fn prose(&mut self, pointer: &str, text: &str, max: usize) {
         self.text(pointer, text, max, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     }
@@ -86,7 +86,7 @@ impl Findings {
         }
     }
 
-    /// A list of `1..=1,000` elements.
+    /// Checks a list of `1..=1,000` elements.
     fn list(&mut self, pointer: &str, len: usize) {
         if !(1..=MAX_LIST).contains(&len) {
             let message = format!("It must have 1 to {MAX_LIST} elements; it has {len}");
@@ -126,7 +126,7 @@ impl Check for LabelRun {
 }
 
 impl Check for StartRuns {
-    /// Only the list as a whole; each start is checked, and has its result, by itself.
+    /// Checks only the list as a whole; each start is checked, and has its result, by itself.
     fn check(&self, findings: &mut Findings) {
         findings.list("/runs", self.runs.len());
     }
@@ -155,14 +155,15 @@ impl Check for ClaimTasks {
 }
 
 impl Check for CompleteTasks {
-    /// Only the list as a whole; each report is checked, and has its result, by itself.
+    /// Checks only the list as a whole; each report is checked, and has its result, by itself.
     fn check(&self, findings: &mut Findings) {
         findings.list("/results", self.results.len());
     }
 }
 
 impl Check for TaskReport {
-    /// The report counts, whatever its texts are: the engine amends those that cannot be stored.
+    /// Checks nothing: the report counts, whatever its texts are, and the engine amends those that
+    /// cannot be stored.
     fn check(&self, _: &mut Findings) {}
 }
 
@@ -264,7 +265,7 @@ impl Check for Reason {
 }
 
 impl Check for ScheduleSpec {
-    /// The engine checks all of it together.
+    /// Checks nothing here: the engine checks all of it together.
     fn check(&self, _: &mut Findings) {}
 }
 

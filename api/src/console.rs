@@ -53,7 +53,7 @@ async fn in_turn(State(app): Shared, request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// The address of the peer, by which failed logins are counted.
+/// Carries the address of the peer over, by which failed logins are counted.
 fn carry(from: &Extensions, to: &mut Extensions) {
     if let Some(peer) = from.get::<Peer>() {
         to.insert(*peer);
@@ -65,7 +65,7 @@ async fn dress(mut response: Response) -> Response {
     response
 }
 
-/// One value of a query or a form.
+/// Returns one value of a query or a form.
 fn value(text: &[u8], name: &str) -> String {
     let mut pairs = form_urlencoded::parse(text);
     pairs.find(|(known, _)| known == name).map_or_else(String::new, |(_, value)| value.into_owned())

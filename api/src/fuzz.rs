@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::check::Check;
 use crate::{body, idempotency, query, routes};
 
-/// The header `Idempotency-Key`: a key in quotes is the key without them.
+/// Reads the header `Idempotency-Key`: a key in quotes is the key without them.
 ///
 /// # Panics
 /// When a law is broken.
@@ -29,7 +29,7 @@ pub fn idempotency_key(bytes: &[u8]) {
     assert_eq!(read(format!("\"{key}\"").as_bytes()), Some(key));
 }
 
-/// The query of a list.
+/// Reads the query of a list.
 ///
 /// # Panics
 /// When a law is broken.
@@ -39,7 +39,8 @@ pub fn query(bytes: &[u8]) {
     let _ = query::has_control_character(text);
 }
 
-/// A request's body, read as everything that is sent: what is accepted is accepted when it is printed, and prints the same.
+/// Reads a request's body as everything that is sent: what is accepted is accepted when it is printed, and prints the
+/// same.
 ///
 /// # Panics
 /// When a law is broken.
@@ -84,7 +85,7 @@ fn same_again<T: DeserializeOwned + Serialize + Check>(bytes: &[u8]) {
     }
 }
 
-/// The file with profiles.
+/// Reads the file with profiles.
 ///
 /// # Panics
 /// When a law is broken.

@@ -61,7 +61,7 @@ impl Rejection {
         }))
     }
 
-    /// Everything that is wrong with a request.
+    /// Returns a rejection for everything that is wrong with a request.
     pub(crate) fn invalid(
         status: StatusCode,
         code: impl Into<Cow<'static, str>>,
@@ -80,7 +80,7 @@ impl Rejection {
         rejection
     }
 
-    /// Too much is under way; nothing was done.
+    /// Returns a rejection because too much is under way; nothing was done.
     pub(crate) fn busy() -> Rejection {
         let detail = "The server is busy. Nothing was done; try again in a second.";
         Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
@@ -105,12 +105,14 @@ impl Rejection {
         self
     }
 
-    /// More was asked for than may be asked in a second; nothing was done.
+    /// Returns a rejection because more was asked for than may be asked in a second; nothing was
+    /// done.
     pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
         Rejection::new(StatusCode::TOO_MANY_REQUESTS, code, detail).after(wait)
     }
 
-    /// Everything that is wrong with a document that a source sent, and under which id it is kept.
+    /// Adds everything that is wrong with a document that a source sent, and the id under which it
+    /// is kept.
     pub(crate) fn of_intake(mut self, errors: Vec<Violation>, id: Option<Uuid>) -> Self {
         self.0.errors = errors;
         self.0.intake_id = id;

@@ -74,8 +74,8 @@ impl Watch {
         self.look_at(Instant::now());
     }
 
-    /// A look that comes late says that the whole process, or the machine, stood still: no more than the time of two looks
-    /// counts against the runtime.
+    /// Counts a look. One that comes late says that the whole process, or the machine, stood still: no more than the
+    /// time of two looks counts against the runtime.
     fn look_at(&mut self, now: Instant) {
         let beats = self.pulse.beats.load(Ordering::Relaxed);
         let passed = now.duration_since(self.looked_at).min(LOOK_EVERY * 2);

@@ -171,7 +171,7 @@ impl Pairs {
         None
     }
 
-    /// `limit`: 1 to 1,000, 100 without it.
+    /// Reads `limit`: 1 to 1,000, 100 without it.
     pub(crate) fn limit(&mut self) -> u32 {
         let limit = self.parsed("limit").unwrap_or(100_u32);
         if !(1..=MAX_LIST).contains(&(limit as usize)) {
@@ -180,7 +180,7 @@ impl Pairs {
         limit
     }
 
-    /// `wait`: at most 30 s.
+    /// Reads `wait`: at most 30 s.
     pub(crate) fn wait(&mut self) -> Option<Span> {
         let wait = self.parsed::<Span>("wait")?;
         if wait > MAX_WAIT {

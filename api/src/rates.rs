@@ -51,7 +51,7 @@ impl<K: Eq + Hash> Buckets<K> {
         self.take_of(holder, (f64::from(rate), f64::from(rate) * BURST_SECONDS), cost, now)
     }
 
-    /// The same with a bucket that holds `burst`.
+    /// Takes the same from a bucket that holds `burst`.
     pub(crate) fn take_of(
         &self,
         holder: K,

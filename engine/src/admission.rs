@@ -43,7 +43,7 @@ pub(crate) struct Place {
 }
 
 impl Admission {
-    /// Room for `limit` commands.
+    /// Returns room for `limit` commands.
     pub(crate) fn new(limit: usize) -> Admission {
         let (active, own): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let engine = Arc::new(Account::new(&active, &own));

@@ -365,7 +365,7 @@ fn of_log(options: &Options) -> Vec<Bound> {
     ]
 }
 
-/// Bounds of documents and events, as the page shows them.
+/// Returns bounds of documents and events, as the page shows them.
 fn shown(bounds: Vec<integration::Bound>) -> Vec<Bound> {
     let shown = bounds.into_iter().map(|(of, limit, beyond)| {
         let limit = match limit {

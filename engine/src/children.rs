@@ -203,8 +203,8 @@ impl Family {
         receive.await.unwrap_or(Wish::Stands(None))
     }
 
-    /// Has the child undo its effects, whenever it ended. A child that was never started is started held, and
-    /// undone: a late start of it finds it ended.
+    /// Lets the child undo its effects, whenever it ended. A child that was never started is started held,
+    /// and undone: a late start of it finds it ended.
     async fn undo(&self, ask: &ChildAsk) -> Result<(), Error> {
         match self.command(ask.child, self.undo_command(ask)).await {
             Err(Error::NotFound { .. }) => {}
@@ -252,8 +252,8 @@ impl Family {
         self.node.submit_own(envelopes.collect());
     }
 
-    /// A child that has not begun is begun so that the notification applies to it, in case it is about to be
-    /// started.
+    /// Notifies the child once. One that has not begun is begun so that the notification applies to it, in case it
+    /// is about to be started.
     async fn try_to_say(&self, word: &ChildWord) -> Result<(), Error> {
         let ChildWord { ask, word: what, order, by } = word;
         let command = Command::FromParent { word: *what, order: *order, by: by.clone() };

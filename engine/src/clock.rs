@@ -235,7 +235,7 @@ impl Clock {
         self.belief().leapt_at.is_some_and(|at| at.elapsed() < AGE_DOUBTED_FOR)
     }
 
-    /// Now, by the database's clock.
+    /// Returns the time now, by the database's clock.
     pub(crate) fn now(&self) -> Time {
         self.now_at(Instant::now())
     }

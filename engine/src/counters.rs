@@ -93,7 +93,7 @@ counters! {
 }
 
 impl Engine {
-    /// Counters and gauges; reading them costs no query.
+    /// Returns counters and gauges; reading them costs no query.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let node = self.node();

@@ -235,7 +235,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    /// The first texts in quotes after each `mark` in the sources.
+    /// Finds the first texts in quotes after each `mark` in the sources.
     fn named_after(mark: &str, dir: &Path, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(found, listed, "the names in the sources and those in the list");
     }
 
-    /// Every commit of a transaction beside the store's own, which are one call each for those who make them.
+    /// Finds every commit of a transaction beside the store's own, which are one call each for those who make
+    /// them.
     fn bare_commits(dir: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

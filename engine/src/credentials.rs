@@ -25,7 +25,7 @@ const MOST: usize = 10_000;
 /// Interval at which used credentials are noted.
 pub(crate) const USED_EVERY: Duration = Duration::from_secs(60);
 
-/// Digest of a secret, under which its credential is stored.
+/// Returns the digest of a secret, under which its credential is stored.
 pub(crate) fn digest_of(secret: &str) -> [u8; 32] {
     Sha256::digest(secret).into()
 }

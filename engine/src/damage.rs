@@ -52,8 +52,9 @@ pub(crate) fn found(node: &Arc<Node>, run: RunId, what: &str) {
     }
 }
 
-/// A defect stopped what was due of a run: `what` it said. It is counted in the database, so that it counts also after this node
-/// has stopped; once it failed often enough, or `enough` says so, the run is put aside.
+/// Notes that a defect stopped what was due of a run: `what` is the defect's message. It is counted in the database, so
+/// that it counts also after this node has stopped; once it failed often enough, or `enough` says so, the run is put
+/// aside.
 pub(crate) fn timer_failed(node: &Arc<Node>, run: RunId, what: String, enough: bool) {
     let node = Arc::clone(node);
     tokio::spawn(async move {

@@ -342,7 +342,7 @@ async fn find(
     })
 }
 
-/// One workflow version with its definition.
+/// Returns one workflow version with its definition.
 pub(crate) async fn view(
     database: &Database,
     namespace: &str,
@@ -355,7 +355,7 @@ pub(crate) async fn view(
     Ok(WorkflowView { definition: Some(definition), ..view_of(row) })
 }
 
-/// Workflow versions without their definitions.
+/// Lists workflow versions without their definitions.
 pub(crate) async fn list(
     database: &Database,
     namespace: &str,

@@ -12,7 +12,7 @@ use crate::{Engine, Error};
 pub(crate) const COUNTED: i64 = 10_000;
 
 impl Engine {
-    /// Open effects, those of longest standing first; `after` is the cursor of the page before.
+    /// Lists open effects, the oldest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

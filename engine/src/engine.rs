@@ -272,7 +272,7 @@ impl Engine {
         node.definitions.register(node, namespace, definition, by).await
     }
 
-    /// One workflow version, the newest without `version`.
+    /// Returns one workflow version, the newest without `version`.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -287,7 +287,8 @@ impl Engine {
         Ok(WorkflowView { retention: Some(retention), ..view })
     }
 
-    /// Workflow versions without their definitions, by name and version; all versions of `name` when given.
+    /// Lists workflow versions without their definitions, by name and version; all versions of `name` when
+    /// given.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -315,7 +316,7 @@ impl Engine {
         self.start_runs_as(namespace, starts.into_iter().map(new).collect()).await
     }
 
-    /// One run, now or as it was after record `as_of`.
+    /// Returns one run, now or as it was after record `as_of`.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -328,7 +329,7 @@ impl Engine {
         reads::run(self.node(), namespace, id, as_of).await
     }
 
-    /// One run, once it has ended or `wait` is over.
+    /// Returns one run, once it has ended or `wait` is over.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -336,7 +337,7 @@ impl Engine {
         reads::wait(self.node(), namespace, id, wait).await
     }
 
-    /// Runs, newest first.
+    /// Lists runs, newest first.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -358,7 +359,7 @@ impl Engine {
         reads::history(self.node(), namespace, id, after, limit).await
     }
 
-    /// Items of a map step.
+    /// Lists items of a map step.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
@@ -372,7 +373,7 @@ impl Engine {
         reads::items(self.node(), namespace, id, step, filter).await
     }
 
-    /// One step or item with all that is known of it.
+    /// Returns one step or item with all that is known of it.
     ///
     /// # Errors
     /// [`Error::NotFound`].

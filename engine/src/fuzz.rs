@@ -12,7 +12,7 @@ pub fn forged_cursor(kind: char, place: &str) -> String {
     cursor::seal(kind, place)
 }
 
-/// A cursor: one that is read is exactly one that was made.
+/// Reads a cursor: one that is read is exactly one that was made.
 ///
 /// # Panics
 /// When a law is broken.
@@ -31,7 +31,8 @@ pub fn cursor(bytes: &[u8]) {
     cursor::Cursor::read_as_any(&sealed);
 }
 
-/// A cron pattern and, behind a line break, a time zone: what is accepted is due at ever later instants.
+/// Reads a cron pattern and, behind a line break, a time zone: what is accepted is due at ever later
+/// instants.
 ///
 /// # Panics
 /// When a law is broken.
@@ -51,7 +52,8 @@ pub fn cron(bytes: &[u8]) {
     }
 }
 
-/// A JSON Schema and, on the next line, a document: what is within the bounds is evaluated within a budget of time.
+/// Reads a JSON Schema and, on the next line, a document: what is within the bounds is evaluated within a budget of
+/// time.
 ///
 /// # Panics
 /// When a law is broken.
@@ -64,8 +66,8 @@ pub fn schema(bytes: &[u8]) {
     }
 }
 
-/// The member `sequence` of a definition, on the next line an input, and on a third what the caller of a start adds: what
-/// the start wants is such as can be kept.
+/// Reads the member `sequence` of a definition, on the next line an input, and on a third what the caller of a start
+/// adds: what the start wants is such as can be kept.
 ///
 /// # Panics
 /// When a law is broken.

@@ -72,7 +72,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Roles of the database with a grant for a namespace, by name; `after` is the cursor of the page before.
+    /// Lists roles of the database with a grant for a namespace, by name; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

@@ -180,7 +180,7 @@ impl Engine {
         )?)
     }
 
-    /// Nothing was done: the key is as if it had never been used.
+    /// Forgets a key under which nothing was done, as if it had never been used.
     ///
     /// # Errors
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.

@@ -286,7 +286,7 @@ pub(crate) async fn keep_listening(node: Arc<Node>) {
 }
 
 impl Engine {
-    /// Starts asked for in transactions that have not become runs, newest first.
+    /// Lists starts asked for in transactions that have not become runs, newest first.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -305,7 +305,7 @@ impl Engine {
         Ok(page(found, limit, |line| Cursor::of_start_request(line.id)))
     }
 
-    /// One of them, with its input.
+    /// Returns one of them, with its input.
     ///
     /// # Errors
     /// [`Error::NotFound`], also when it has become a run.

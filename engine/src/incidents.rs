@@ -26,7 +26,7 @@ const RECORDS: i64 = 200;
 const NOTES: i64 = 100;
 
 impl Engine {
-    /// Incidents, newest first; `after` is the cursor of the page before.
+    /// Lists incidents, newest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -49,7 +49,7 @@ impl Engine {
         Ok(page(lines, limit as usize, cursor))
     }
 
-    /// One incident, with what can be done about it.
+    /// Returns one incident, with what can be done about it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -104,7 +104,7 @@ pub(crate) fn unknown_incident(id: IncidentId) -> Error {
     }
 }
 
-/// One incident's line in the index.
+/// Returns one incident's line in the index.
 pub(crate) async fn line(
     node: &Node,
     namespace: &str,

@@ -238,7 +238,7 @@ impl Turns {
     }
 }
 
-/// One page of a walk over runs.
+/// Checks one page of a walk over runs.
 async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let mut snapshot = connection.begin().await?;

@@ -130,7 +130,7 @@ impl Engine {
         made.ok_or_else(|| unknown_job(id))
     }
 
-    /// Jobs, newest first; `after` is the cursor of the page before.
+    /// Lists jobs, newest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -150,7 +150,7 @@ impl Engine {
         Ok(page(jobs, limit as usize, |job| Cursor::of('j', &job.id.to_string())))
     }
 
-    /// One job.
+    /// Returns one job.
     ///
     /// # Errors
     /// [`Error::NotFound`].

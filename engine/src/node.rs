@@ -227,7 +227,7 @@ impl Node {
         }
     }
 
-    /// Has runs loaded again that another node may have moved on.
+    /// Loads runs again that another node may have moved on.
     pub(crate) fn look_up(&self, runs: Vec<RunId>) {
         self.send_about(runs, Message::LookUp);
     }
@@ -260,12 +260,12 @@ impl Node {
         let _ = door.inbox.send(Message::Read { run, seq, read });
     }
 
-    /// Commands that wait in front of each shard.
+    /// Returns commands that wait in front of each shard.
     pub(crate) fn depths(&self) -> impl Iterator<Item = usize> {
         self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed))
     }
 
-    /// Commands that wait in front of all shards.
+    /// Returns commands that wait in front of all shards.
     pub(crate) fn depth(&self) -> usize {
         self.depths().sum()
     }

@@ -29,7 +29,7 @@ impl Budget {
         self.takes_bytes(count.0)
     }
 
-    /// The same for an element of so many bytes.
+    /// Does the same for an element of so many bytes.
     pub(crate) fn takes_bytes(&mut self, bytes: usize) -> bool {
         let takes = !self.begun || bytes <= self.left;
         self.begun = true;

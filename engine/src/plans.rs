@@ -230,7 +230,7 @@ impl Engine {
         self.compensation_plan(namespace, id, None, 100).await
     }
 
-    /// Plans, newest first; `after` is the cursor of the page before.
+    /// Lists plans, newest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -250,7 +250,7 @@ impl Engine {
         Ok(page(found, limit as usize, |plan| Cursor::of(CURSOR, &plan.id.to_string())))
     }
 
-    /// One plan, with a page of what it undoes while it holds.
+    /// Returns one plan, with a page of what it undoes while it holds.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.

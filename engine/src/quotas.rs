@@ -38,7 +38,7 @@ pub struct Ceilings {
 }
 
 impl Default for Ceilings {
-    /// Values that a single namespace that uses a whole server does not reach.
+    /// Returns values that a single namespace that uses a whole server does not reach.
     fn default() -> Ceilings {
         let all = Quotas {
             requests_per_second: Some(40_000),

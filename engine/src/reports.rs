@@ -135,7 +135,8 @@ fn external_id(id: &str, amended: &mut Vec<String>) -> Option<String> {
     Some(kept)
 }
 
-/// Prose of at most `limit` bytes without control characters, and whether it is another text than it was.
+/// Returns prose of at most `limit` bytes without control characters, and whether it is another text than
+/// it was.
 fn text(text: &str, limit: usize) -> (String, bool) {
     replaced(text, limit, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }

@@ -102,8 +102,8 @@ impl Walk {
     }
 }
 
-/// Runs that ended before this are past retention now; `None` when they are kept for ever, or when the clock was stepped
-/// ahead lately and ages are in doubt.
+/// Returns the time before which a run must have ended to be past retention now; `None` when runs are kept for ever, or
+/// when the clock was stepped ahead lately and ages are in doubt.
 pub(crate) fn before(node: &Node) -> Option<Time> {
     if node.clock.leapt_lately() {
         return None;

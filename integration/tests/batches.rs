@@ -41,7 +41,7 @@ fn batch(content_type: &str, body: &str) -> Answers {
     batch_of(SOURCE, content_type, body.as_bytes())
 }
 
-/// `ok` or the code, for each record.
+/// Returns `ok` or the code, for each record.
 fn codes(answers: &Answers) -> Vec<&str> {
     let answers = answers.as_ref().unwrap_or_else(|rejected| panic!("{rejected:?}"));
     answers

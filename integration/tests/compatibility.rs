@@ -177,7 +177,7 @@ fn validation_agrees_with_another_implementation() {
     assert!(valid > 1_000 && refused > 1_000, "{valid} valid, {refused} refused");
 }
 
-/// Small schemas of every kind.
+/// Generates small schemas of every kind.
 fn schemas() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just(r#"{}"#.to_owned()),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const TABLE: &str = include_str!("normalisations.txt");
 
-/// Options of a line: `name=value`, where a value ends before the next name.
+/// Returns an option of a line: `name=value`, where a value ends before the next name.
 fn option<'a>(options: &'a str, name: &str) -> Option<&'a str> {
     let names =
         ["format=", "zone=", "fold=", "round=", "point=", "group=", "to=", "scale=", "region="];
@@ -99,7 +99,7 @@ fn again(kind: &str, options: &str, canonical: &Value) -> Result<Value, Refused>
     }
 }
 
-/// Two values stand next to each other for money and quantities.
+/// Returns the inputs of a line: two values next to each other for money and quantities.
 fn inputs(text: &str) -> Vec<Value> {
     match text.trim().rsplit_once(' ') {
         Some((first, second)) if serde_json::from_str::<serde_json::Value>(text).is_err() => {
@@ -140,7 +140,7 @@ fn check(line: &str) -> Result<(), String> {
     if as_expected { Ok(()) } else { Err(format!("{line}: {found:?}")) }
 }
 
-/// Texts that resemble scalars, and others.
+/// Generates texts that resemble scalars, and others.
 fn texts() -> impl Strategy<Value = String> {
     let pieces = vec![
         "2025",

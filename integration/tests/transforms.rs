@@ -333,7 +333,7 @@ fn nested_copies_do_not_multiply_a_document() {
     assert_eq!(failures[0].code, "output_too_large");
 }
 
-/// Rules of every operation, and documents that fit them more or less.
+/// Generates rules of every operation, and documents that fit them more or less.
 fn rules() -> impl Strategy<Value = String> {
     prop::sample::subsequence(
         vec![

@@ -42,7 +42,8 @@ fn mapped(transform: &Transform, document: &serde_json::Value) -> Mapped {
     }
 }
 
-/// A customer as the first vendor sends it: German names, decomposed characters, an address as a list.
+/// Returns a customer as the first vendor sends it: German names, decomposed characters, an address as
+/// a list.
 fn contact(customer: &serde_json::Value) -> serde_json::Value {
     let decomposed =
         |name: &str| customer[name].as_str().map(|text| text.nfd().collect::<String>());
@@ -58,7 +59,8 @@ fn contact(customer: &serde_json::Value) -> serde_json::Value {
     })
 }
 
-/// The same as the second vendor sends it: three-letter countries, a place in one text, nothing that is null.
+/// Returns the same as the second vendor sends it: three-letter countries, a place in one text, nothing that
+/// is null.
 fn cust(customer: &serde_json::Value, iso: &BTreeMap<&str, &str>) -> serde_json::Value {
     let text = |name: &str| customer[name].as_str().unwrap_or_default();
     let mut document = json!({
@@ -81,7 +83,7 @@ fn cust(customer: &serde_json::Value, iso: &BTreeMap<&str, &str>) -> serde_json:
     document
 }
 
-/// Amounts as the first vendor writes them: `1.007,64`.
+/// Returns amounts as the first vendor writes them: `1.007,64`.
 fn german(amount: &str) -> String {
     let (whole, fraction) = amount.split_once('.').expect("a fraction");
     let mut grouped = String::new();
@@ -151,7 +153,7 @@ fn erp_order(order: &serde_json::Value) -> serde_json::Value {
     })
 }
 
-/// Customers and orders: those of the repository, and those of a folder that the environment names.
+/// Reads customers and orders: those of the repository, and those of a folder that the environment names.
 fn documents(own: &str, file: &str) -> Vec<serde_json::Value> {
     let mut text = own.to_owned();
     if let Ok(folder) = std::env::var("BACKSTITCH_VENDOR_DATA") {

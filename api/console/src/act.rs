@@ -87,7 +87,7 @@ pub(crate) async fn act(ask: Ask, body: Body) -> Response {
     for_script(&ask, ask.refused(problem, back).await)
 }
 
-/// Has a script go where a browser would be redirected.
+/// Lets a script go where a browser would be redirected.
 fn for_script(ask: &Ask, response: Response) -> Response {
     match response.headers().get(header::LOCATION) {
         Some(place) if ask.is_script() => {
@@ -153,7 +153,7 @@ async fn done(ask: &Ask, form: &Form) -> Result<Response, Problem> {
     Ok(Redirect::to(&format!("{to}{mark}done={word}")).into_response())
 }
 
-/// Something in a form that the API is not asked with.
+/// Returns the problem of something in a form that the API is not asked with.
 fn wrong(name: &str, message: String) -> Problem {
     let title = "Something in the form is wrong";
     let mut problem = Problem::new(422, "invalid_request", title, "Nothing was done.");

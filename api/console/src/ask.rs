@@ -136,17 +136,17 @@ impl Who {
         }
     }
 
-    /// May compensate, cancel, retry and the like.
+    /// Returns whether the caller may compensate, cancel, retry and the like.
     pub(crate) fn may_act(&self) -> bool {
         matches!(self.role, Role::Admin | Role::Operator)
     }
 
-    /// Rules the namespace.
+    /// Returns whether the caller rules the namespace.
     pub(crate) fn is_admin(&self) -> bool {
         matches!(self.role, Role::Admin)
     }
 
-    /// May start runs and send signals.
+    /// Returns whether the caller may start runs and send signals.
     pub(crate) fn may_start(&self) -> bool {
         matches!(self.role, Role::Admin | Role::Operator | Role::Starter)
     }
@@ -220,7 +220,7 @@ impl Answer {
 }
 
 impl Ask {
-    /// One value of the query; nothing when it is empty.
+    /// Returns one value of the query; nothing when it is empty.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())

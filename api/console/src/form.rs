@@ -80,7 +80,7 @@ impl Field {
 }
 
 impl Field {
-    /// Number of its visible lines.
+    /// Returns the number of its visible lines.
     pub(crate) fn rows(&self) -> usize {
         self.value.lines().count().clamp(if self.kind == "d" { 12 } else { 3 }, 24)
     }

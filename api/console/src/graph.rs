@@ -227,7 +227,8 @@ fn signed(length: u32) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }
 
-/// For each step the first of the row of steps that is drawn as one: those that are done and follow nothing but each other.
+/// Returns, for each step, the first of the row of steps that is drawn as one: those that are done and follow nothing
+/// but each other.
 fn rows(graph: &Graph, needs: &[Vec<usize>], is_done: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut followers = vec![0_usize; needs.len()];
     for need in needs.iter().flatten() {
@@ -339,7 +340,7 @@ struct Way {
 }
 
 impl Way {
-    /// From the right side of the one to the left side of the other.
+    /// Draws from the right side of the one to the left side of the other.
     fn forward(&self) -> String {
         let ((x1, y1), (x2, y2)) = self.ends;
         let mut line = format!("M{} {}", x1 + WIDTH, y1 + HEIGHT / 2);
@@ -352,7 +353,7 @@ impl Way {
         line + &bent(at, (x2, y2 + HEIGHT / 2), 0)
     }
 
-    /// Back, below the way forward.
+    /// Draws back, below the way forward.
     fn back(&self) -> String {
         let ((x1, y1), (x2, y2)) = self.ends;
         let mut at = (x2, y2 + HEIGHT - 10);

@@ -117,7 +117,7 @@ impl Frame {
     }
 }
 
-/// The word for a verb that was done.
+/// Returns whether it is the word for a verb that was done.
 fn is_word(word: &str) -> bool {
     word.len() <= 40 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }

@@ -163,7 +163,8 @@ pub(crate) fn length(millis: u64) -> String {
     }
 }
 
-/// JSON with lines and indents, its numbers and names as they were sent, cut where it gets too long to be read.
+/// Prints JSON with lines and indents, its numbers and names as they were sent, cut where it gets too long to
+/// be read.
 pub(crate) fn pretty(text: &str) -> String {
     const MOST: usize = 20_000;
     let mut printed = String::with_capacity(text.len().min(MOST) * 2);

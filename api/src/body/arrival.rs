@@ -58,7 +58,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Bodies are taken as they are, not compressed.
+/// Refuses compressed bodies: they are taken as they are.
 pub(crate) fn must_not_be_encoded(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if let Some(encoding) =

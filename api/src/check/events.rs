@@ -25,7 +25,7 @@ impl Check for PublishEvents {
 }
 
 impl Check for SubscriptionSpec {
-    /// Its filter is checked where it is read.
+    /// Leaves its filter to the place where it is read.
     fn check(&self, findings: &mut Findings) {
         findings.line("/workflow", &self.workflow, MAX_NAME);
     }

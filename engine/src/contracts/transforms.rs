@@ -272,7 +272,7 @@ impl Engine {
         Ok(Some(if is_same { Registered::Unchanged } else { Registered::Created }))
     }
 
-    /// Has a revision of a transform used from now on.
+    /// Uses a revision of a transform from now on.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`].

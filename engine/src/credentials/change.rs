@@ -52,7 +52,7 @@ fn secret() -> (String, [u8; 32]) {
     (secret, digest)
 }
 
-/// Everything that is wrong with a credential to be made.
+/// Returns everything that is wrong with a credential to be made.
 fn check(namespace: &str, name: &str, asked: &NewCredential) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for (pointer, text) in [("/name", name), ("/namespace", namespace)] {
@@ -262,7 +262,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Credentials of a namespace by name, without secrets; `after` is the cursor of the page before.
+    /// Lists credentials of a namespace by name, without secrets; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -281,7 +281,8 @@ impl Engine {
         Ok(page(found, limit as usize, |view| Cursor::of('c', &view.name)))
     }
 
-    /// [`Engine::make_credential`] of a role for all queues and workflows and for ever, by the program itself.
+    /// Does [`Engine::make_credential`] for a role for all queues and workflows and for ever, by the program
+    /// itself.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the name is taken, or was.
@@ -296,7 +297,7 @@ impl Engine {
         Ok(self.make_credential(namespace, name, &asked, &by_program()).await?.secret)
     }
 
-    /// [`Engine::withdraw_credential`] by the program itself.
+    /// Does [`Engine::withdraw_credential`] by the program itself.
     ///
     /// # Errors
     /// [`Error::NotFound`].

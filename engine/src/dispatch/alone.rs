@@ -115,14 +115,14 @@ impl Alone {
             && self.bars.contains_key(&(session.namespace.clone(), session.name().to_owned()))
     }
 
-    /// A worker has such a task already: no node gives it anything else.
+    /// Notes that a worker has such a task already: no node gives it anything else.
     pub(super) fn found(&mut self, namespace: &Arc<str>, name: &str, run: RunId, task: &TaskKey) {
         let bar = self.bars.entry((namespace.clone(), name.to_owned()));
         let bar = bar.or_insert_with(|| Bar::new(None));
         bar.task.get_or_insert_with(|| (run, task.clone()));
     }
 
-    /// A worker did not become idle.
+    /// Lets a worker rest that did not become idle.
     fn rest(&mut self, worker: &WorkerName, now: Instant) {
         self.rests.retain(|_, rest| now.saturating_duration_since(rest.until) < REST.1);
         let span = self.rests.get(worker).map_or(REST.0, |rest| (rest.span * 2).min(REST.1));
@@ -136,7 +136,7 @@ impl Alone {
         }
     }
 
-    /// A task was not handed out after all.
+    /// Notes that a task was not handed out after all.
     pub(super) fn in_vain(&mut self, worker: &str) {
         for ((_, name), bar) in &mut self.bars {
             bar.granted &= *name != name_of(worker);
@@ -261,7 +261,7 @@ impl State {
 }
 
 impl Dispatcher {
-    /// A task on offer needs a worker of its own.
+    /// Notes that a task on offer needs a worker of its own.
     pub(crate) fn suspect(&self, run: RunId, task: TaskKey, kind: (&Arc<str>, &str, &str)) {
         let mut state = self.lock();
         if state.alone.suspects.len() >= self.hint_limit {

@@ -74,7 +74,7 @@ impl Dispatcher {
         back
     }
 
-    /// A session ends: answers what was put aside for it, which is to be taken back. `None` when it is another
+    /// Ends a session: returns what was put aside for it, which is to be taken back. `None` when it is another
     /// namespace's.
     pub(crate) fn sign_off(
         &self,

@@ -139,7 +139,7 @@ impl Hands {
         before
     }
 
-    /// A session holds one task of `run` less.
+    /// Notes that a session holds one task of `run` less.
     fn forget(&mut self, session: Option<Uuid>, run: RunId) {
         let Some(session) = session else { return };
         let Some(runs) = self.sessions.get_mut(&session) else { return };
@@ -234,7 +234,7 @@ impl State {
 }
 
 impl Dispatcher {
-    /// A run was loaded: what is known of its tasks is as it says.
+    /// Takes what is known of a run's tasks from the run, which was loaded.
     pub(crate) fn loaded(&self, namespace: &Arc<str>, run: &Run) {
         let leased = run.leased();
         let mut state = self.lock();

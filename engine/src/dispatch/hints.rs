@@ -106,7 +106,7 @@ impl Routes {
         }
     }
 
-    /// A session does this kind from now on.
+    /// Notes that a session does this kind from now on.
     pub(super) fn join(&mut self, namespace: &Arc<str>, queue: &str, name: &str) -> u64 {
         let names =
             self.index.entry(namespace.clone()).or_default().entry(queue.to_owned()).or_default();
@@ -132,7 +132,7 @@ impl Routes {
         id
     }
 
-    /// A session does not do this kind any more. A kind without sessions is forgotten.
+    /// Notes that a session does not do this kind any more. A kind without sessions is forgotten.
     pub(super) fn leave(&mut self, id: u64, session: Uuid) {
         let Some(route) = self.routes.get_mut(&id) else { return };
         route.members = route.members.saturating_sub(1);

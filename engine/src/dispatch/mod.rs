@@ -131,7 +131,7 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session asks for tasks.
+    /// Asks for tasks for a session.
     ///
     /// # Errors
     /// Why it gets none.
@@ -203,7 +203,7 @@ impl Dispatcher {
         is_its.then(|| (session.drain(max), session.asks_now()))
     }
 
-    /// A poll is over.
+    /// Ends a poll.
     pub(crate) fn end_poll(&self, session: Uuid) {
         if let Some(session) = self.lock().sessions.get_mut(&session) {
             session.end_poll();
@@ -271,8 +271,8 @@ impl Dispatcher {
         }
     }
 
-    /// A run took tasks from workers: of those that wait here, only what `is_held` says of task and worker still holds is
-    /// delivered. The sessions of the others may have others.
+    /// Drops tasks that a run took from workers: of those that wait here, only what still holds by what `is_held` says
+    /// of task and worker is delivered. The sessions of the others may have others.
     pub(crate) fn revoke(&self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) {
         let mut state = self.lock();
         let State { sessions, routes, hands, alone, .. } = &mut *state;
@@ -286,7 +286,7 @@ impl Dispatcher {
         }
     }
 
-    /// The worker that held a task reported it, and so has room for another.
+    /// Notes that the worker that held a task reported it, and so has room for another.
     pub(crate) fn reported(&self, worker: &str, now: Instant) {
         let Some(id) = session_of(worker) else { return };
         let mut state = self.lock();

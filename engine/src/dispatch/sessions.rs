@@ -95,7 +95,7 @@ impl Session {
         *self.namespace == *namespace && self.credential.as_deref() == credential
     }
 
-    /// Has it asked what it holds.
+    /// Asks, with its next poll, what it holds.
     pub(super) fn ask_for_holding(&mut self) {
         self.asks = true;
         self.bell.notify_one();
@@ -106,7 +106,8 @@ impl Session {
         std::mem::take(&mut self.asks)
     }
 
-    /// It says what it holds: whatever claims of it are under way get nothing more, as their answers may not reach it.
+    /// Ends the claims of it that are under way, as it says what it holds: they get nothing more, as their answers may
+    /// not reach it.
     pub(super) fn begin_anew(&mut self) {
         self.asks = false;
         let before = std::mem::take(&mut self.bell);
@@ -272,7 +273,7 @@ impl Session {
         self.last_poll = Instant::now();
     }
 
-    /// Tasks for the answer to a poll.
+    /// Returns tasks for the answer to a poll.
     pub(super) fn drain(&mut self, max: u32) -> Vec<TaskOffer> {
         let most = self.outbox.len().min(max as usize);
         let mut bytes = 0;

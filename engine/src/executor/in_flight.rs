@@ -93,7 +93,7 @@ impl InFlight {
         self.total >= FLIGHTS
     }
 
-    /// A batch of these namespaces is under way.
+    /// Notes that a batch of these namespaces is under way.
     pub(crate) fn add(&mut self, namespaces: &[Arc<str>], shared: bool) {
         self.total += 1;
         self.shared += usize::from(shared);
@@ -102,7 +102,7 @@ impl InFlight {
         }
     }
 
-    /// It is written, or not.
+    /// Notes that it is written, or not.
     pub(crate) fn remove(&mut self, namespaces: &[Arc<str>], shared: bool) {
         self.total = self.total.saturating_sub(1);
         self.shared = self.shared.saturating_sub(usize::from(shared));

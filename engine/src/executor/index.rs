@@ -305,7 +305,8 @@ fn acts(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
     }
 }
 
-/// Incidents that opened, and those that are over. One that did both in this record is written once.
+/// Writes incidents that opened, and those that are over. One that did both in this record is
+/// written once.
 fn incidents(batch: &mut Batch, cached: &CachedRun, at: Time, effects: &[Effect]) {
     let run = cached.run.id();
     let workflow = &cached.run.graph().definition.name;

@@ -86,7 +86,7 @@ impl Loads {
         }
     }
 
-    /// The same for all runs.
+    /// Does the same for all runs.
     pub(super) fn doubt_all(&mut self) {
         self.runs.values_mut().for_each(|cold| cold.stale = true);
     }
@@ -120,7 +120,7 @@ impl Shard {
             && self.cache.get(envelope.run).is_none()
     }
 
-    /// Has the run of a command loaded; the command waits with it.
+    /// Loads the run of a command, which waits with it.
     pub(super) fn load_beside(&mut self, mut envelope: Request) {
         envelope.loaded = true;
         let (run, urgent) = (envelope.run, envelope.urgent);
@@ -162,7 +162,7 @@ impl Shard {
         });
     }
 
-    /// Runs were loaded, or not: their commands take their turn.
+    /// Takes runs that were loaded, or not: their commands take their turn.
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, JoinError>) {
         let Loaded { namespace, mut runs, found } = match loaded {
             Ok(loaded) => loaded,

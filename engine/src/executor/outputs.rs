@@ -89,7 +89,7 @@ fn violation(verdict: Verdict) -> Option<String> {
     }
 }
 
-/// Has the output of a report judged, and the report decided about then.
+/// Lets the output of a report be judged, and the report be decided about then.
 pub(super) fn hold(node: &Arc<Node>, mut envelope: Request) {
     let Output::ToBeHeld { namespace, schema, output } = std::mem::take(&mut envelope.output)
     else {

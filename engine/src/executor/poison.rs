@@ -43,7 +43,8 @@ impl Poison {
 }
 
 impl Shard {
-    /// A defect stopped a command of a run. `due`: what it said when the command was to do what is due.
+    /// Notes that a defect stopped a command of a run. `due`: what it said when the command was to do
+    /// what is due.
     pub(super) fn broken(&mut self, run: RunId, at: Time, due: Option<String>) {
         let again = match &due {
             None => Some(OWN_RETRY_LATER),

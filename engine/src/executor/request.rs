@@ -99,7 +99,7 @@ pub(crate) enum Answered {
 }
 
 impl ShardCommand {
-    /// Do what is due in a run that this node is in charge of.
+    /// Returns the command to do what is due in a run that this node is in charge of.
     pub(crate) fn tick() -> ShardCommand {
         ShardCommand::Tick { adopted: false, woken: false, unheard: false }
     }
@@ -218,7 +218,7 @@ pub(crate) struct Ticket {
 }
 
 impl Answers {
-    /// Room for `count` answers.
+    /// Returns room for `count` answers.
     pub(crate) fn new(count: usize) -> Arc<Answers> {
         let slots = std::iter::repeat_with(|| None).take(count).collect();
         Arc::new(Answers {

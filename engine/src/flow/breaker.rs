@@ -137,7 +137,7 @@ impl Breaker {
         }
     }
 
-    /// A probe goes out.
+    /// Notes that a probe goes out.
     pub(crate) fn send(&mut self, run: RunId, task: TaskKey) {
         if let Breaker::HalfOpen { probe, .. } = self {
             *probe = Some(Probe { run, task, missing: None });
@@ -152,7 +152,7 @@ impl Breaker {
         }
     }
 
-    /// A person opens it.
+    /// Opens it, as a person wants.
     pub(crate) fn open(&mut self, policy: &BreakerPolicy, now: Time) {
         *self = Breaker::Open { since: now, until: now.after(policy.open_for), times: 1 };
     }

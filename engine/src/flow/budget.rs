@@ -37,7 +37,7 @@ impl Retries {
         (saved.whole(), (refill.per_milli > 0.0 && saved.whole() == 0).then_some(next))
     }
 
-    /// Retries went.
+    /// Notes that retries went.
     pub(crate) fn went(&mut self, count: u32) {
         if let Some(saved) = &mut self.saved {
             saved.take(count);

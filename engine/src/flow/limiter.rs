@@ -131,7 +131,7 @@ impl Limiter {
         self
     }
 
-    /// A person closes the breaker.
+    /// Closes the breaker, as a person wants.
     pub(crate) fn close(&mut self) {
         (self.breaker, self.calls) = (Breaker::Closed, Window::default());
     }

@@ -157,7 +157,7 @@ impl Flow {
         self.governed().is_some_and(|governed| governed.get(namespace, queue).is_some())
     }
 
-    /// These are the governed queues now.
+    /// Learns which queues are governed now.
     pub(crate) fn learn(&self, queues: impl Iterator<Item = Queue>) {
         let mut governed = Governed::default();
         let known = self.governed();
@@ -207,7 +207,7 @@ impl Flow {
         self.bell.notify_one();
     }
 
-    /// A worker waits for more than this node knows of.
+    /// Notes that a worker waits for more than this node knows of.
     pub(crate) fn hungry(&self, fresh: bool) {
         if self.governs.load(Ordering::Relaxed) && (fresh || self.backlog.load(Ordering::Relaxed)) {
             self.ring();

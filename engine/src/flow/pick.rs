@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use backstitch_saga::{Action, StepPath};
 
-    /// `key:age`, with `!` for a retry; the younger the later offered.
+    /// Reads a candidate: `key:age`, with `!` for a retry; the younger the later offered.
     fn candidate(text: &str) -> Candidate {
         let (key, rest) = text.split_once(':').unwrap();
         let age: i64 = rest.trim_end_matches('!').parse().unwrap();

@@ -43,7 +43,7 @@ impl QueueAct {
 }
 
 impl Engine {
-    /// Governed queues by name.
+    /// Lists governed queues by name.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -65,7 +65,7 @@ impl Engine {
         Ok(Page { items, next })
     }
 
-    /// One governed queue.
+    /// Returns one governed queue.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] (`queue_damaged`) when its row cannot be read.
@@ -103,7 +103,7 @@ impl Engine {
         .await
     }
 
-    /// A queue is governed no more: its tasks are handed out like any others.
+    /// Lets a queue be governed no more: its tasks are handed out like any others.
     ///
     /// # Errors
     /// [`Error::NotFound`].

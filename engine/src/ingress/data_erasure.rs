@@ -166,7 +166,7 @@ impl Engine {
         Ok(commit!("data_erasure_pass", table::passed(&mut connection, row.id, times).await)?)
     }
 
-    /// Has all that runs have emitted in the log, where it is found.
+    /// Waits until all that runs have emitted is in the log, where it is found.
     async fn await_emitted(&self, row: &DataErasure) -> Result<(), Error> {
         let settled = settle_emitted(self.node(), &row.namespace.as_str().into()).await;
         if matches!(settled, Ok(true)) {

@@ -338,7 +338,7 @@ impl Engine {
     }
 }
 
-/// Members that a contract does not name: those of vendors may have more.
+/// Returns whether documents may have members that a contract does not name: those of vendors may.
 pub(super) fn world_of(subject: &str) -> World {
     if subject.contains('.') { World::Open } else { World::Closed }
 }

@@ -92,7 +92,7 @@ pub(super) fn refused(intake: NewIntake, rejected: &Rejected) -> NewIntake {
     }
 }
 
-/// Identifiers as they are kept.
+/// Returns identifiers as they are kept.
 pub(super) fn hints(hints: &Hints) -> Option<String> {
     (!hints.captured.is_empty()).then(|| serde_json::to_string(&hints.captured).unwrap_or_default())
 }

@@ -23,7 +23,7 @@ const TRIES: usize = 10;
 /// The longest that a secret is good beside the next one.
 const LONGEST_OVERLAP: Span = Span(30 * 86_400_000);
 
-/// Secrets that are good at `now`, the one in use first.
+/// Returns secrets that are good at `now`, the one in use first.
 pub(super) fn good(secrets: &[SecretRow], now: Time) -> impl Iterator<Item = &SecretRow> {
     secrets.iter().filter(move |secret| secret.until.is_none_or(|until| now < until))
 }

@@ -93,7 +93,7 @@ impl Engine {
         self.take_each(open, arrival, sender, batch.0, (way, ids)).await
     }
 
-    /// Ids for documents that came now.
+    /// Returns ids for documents that came now.
     fn new_ids(&self, count: usize) -> Vec<Uuid> {
         (0..count).map(|_| self.node().clock.new_run().0).collect()
     }

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::store::jobs::Many;
 use crate::tasks::check_payload;
 
-/// Everything that is wrong with a request for a job; or what it is made for.
+/// Returns what a request for a job is made for, or everything that is wrong with it.
 pub(super) fn check(asked: &NewJob, payload_limit: usize) -> Result<Many, Error> {
     let mut violations = Vec::new();
     let mut wrong = |pointer: &str, code: &str, message: &str| {

@@ -250,7 +250,7 @@ async fn act_on_all(node: &Arc<Node>, mut slice: Slice) -> (Slice, Vec<ItemResul
     (slice, results)
 }
 
-/// Each was acted on.
+/// Finishes a job, each run of which was acted on.
 async fn finish(node: &Node, connection: &mut PgConnection, job: &JobRow) -> Result<(), Error> {
     let at = node.clock.now();
     let done = Turn { from: &[JobState::Running], to: JobState::Done, why: None, at };
@@ -296,7 +296,7 @@ async fn stop(
     )?)
 }
 
-/// All of the canary were acted on: have they proven themselves?
+/// Checks whether the canary has proven itself, each run of which was acted on.
 async fn prove(
     node: &Arc<Node>,
     connection: &mut PgConnection,

@@ -31,7 +31,7 @@ pub struct EventDraft {
     pub(super) intake: Option<Box<NewIntake>>,
 }
 
-/// Door of those who publish with a credential.
+/// Returns the door of those who publish with a credential.
 fn door(actor: &str) -> Door {
     Door {
         source: format!("api/{actor}"),
@@ -219,7 +219,8 @@ pub(super) struct Named {
     pub(super) source_id: Option<String>,
 }
 
-/// Everything that a repeat has in common with the first, as a text. Who sends it and the version that is expected may differ.
+/// Returns everything that a repeat has in common with the first, as a text. Who sends it and the version that is
+/// expected may differ.
 fn sent(envelope: &Envelope, body: &str) -> String {
     let Envelope { event_type, stream, contract, op, occurred_at, labels, .. } = envelope;
     let Envelope { correlation_id, causation_id, .. } = envelope;

@@ -108,7 +108,7 @@ impl Log {
         self.numbered.subscribe()
     }
 
-    /// Has those look again who wait for positions to be given.
+    /// Wakes those that wait for positions to be given.
     pub(crate) fn wake_readers(&self) {
         self.numbered.send_modify(|rounds| *rounds += 1);
     }

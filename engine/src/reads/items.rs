@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::page::Budget;
 use crate::{Error, ItemFilter};
 
-/// Items of a map step, as many as an answer may hold.
+/// Lists items of a map step, as many as an answer may hold.
 pub(crate) async fn items(
     node: &Arc<Node>,
     namespace: &str,
@@ -58,7 +58,7 @@ pub(crate) async fn item_with_key(
     })
 }
 
-/// One step or item, whole.
+/// Returns one step or item, whole.
 pub(crate) async fn step(
     node: &Arc<Node>,
     namespace: &str,

@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::page::page;
 use crate::{Error, RunFilter, store};
 
-/// Runs, newest first.
+/// Lists runs, newest first.
 pub(crate) async fn runs(
     node: &Arc<Node>,
     namespace: &str,

@@ -125,7 +125,7 @@ pub(crate) async fn is_leased(
     read(node, namespace, id, move |run| run.holder(&task).is_some()).await
 }
 
-/// One run, now or as it was after record `as_of`.
+/// Returns one run, now or as it was after record `as_of`.
 pub(crate) async fn run(
     node: &Arc<Node>,
     namespace: &str,
@@ -168,7 +168,7 @@ pub(crate) async fn run(
     Ok(run.view(last.at))
 }
 
-/// One run, once it has ended or `wait` is over.
+/// Returns one run, once it has ended or `wait` is over.
 pub(crate) async fn wait(
     node: &Arc<Node>,
     namespace: &str,

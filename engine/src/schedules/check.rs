@@ -81,7 +81,7 @@ fn check_numbers(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     }
 }
 
-/// Each instant is put off separately, so that only so many may fall within the jitter.
+/// Checks the jitter: each instant is put off separately, so only so many may fall within it.
 fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut Vec<Violation>) {
     if spec.jitter.0 > 0 && most_put_off(spec, calendar, now, PUT_OFF_LIMIT) > PUT_OFF_LIMIT {
         let message = format!(

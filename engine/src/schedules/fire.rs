@@ -263,7 +263,8 @@ pub(super) fn calendar(row: &ScheduleRow) -> Result<Calendar, Error> {
     })
 }
 
-/// The row of a schedule cannot be read: it was changed from outside, or written by a newer server.
+/// Returns the error of a row of a schedule that cannot be read: it was changed from outside, or
+/// written by a newer server.
 pub(super) fn damaged(name: &str, why: &str) -> Error {
     let message = format!(
         "the schedule '{name}' cannot be read: {why}; repair its row, or delete it and put it again"

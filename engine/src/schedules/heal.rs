@@ -136,7 +136,7 @@ pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<K
     Ok(known)
 }
 
-/// Instants up to this one may have been started without a line that is kept.
+/// Returns the last instant of those that may have been started without a line that is kept.
 fn forgotten_until(node: &Node, row: &ScheduleRow) -> Option<Time> {
     let keep = i64::try_from(node.options.retention?.as_millis()).unwrap_or(i64::MAX);
     Some(Time(row.state.considered().0.saturating_sub(keep)))

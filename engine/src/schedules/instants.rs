@@ -184,8 +184,8 @@ impl Calendar {
         }
     }
 
-    /// For fixed patterns: the first second after `after` at which the local clock first reaches or passes a local time
-    /// that matches.
+    /// Returns, for fixed patterns, the first second after `after` at which the local clock first reaches or passes a
+    /// local time that matches.
     fn reached(&self, pattern: &Pattern, after: i64) -> Option<i64> {
         let mut local = after + self.offset(after);
         loop {

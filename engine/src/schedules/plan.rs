@@ -188,7 +188,7 @@ impl State {
         });
     }
 
-    /// Of several starts that replace the last run only the newest is made.
+    /// Drops all but the newest of several starts that replace the last run.
     fn supersede(&mut self, now: Time, told: &mut Vec<Told>) {
         let replaces = |one: &Waiting| one.overlap == Overlap::Replace && one.is_open();
         let Some(newest) = self.waiting.iter().rposition(replaces) else { return };
@@ -282,7 +282,7 @@ impl State {
         one.replaced.and_then(|number| self.replaced.get(&number)).unwrap_or(spec)
     }
 
-    /// Starts that are going and whose version is not fixed go by `version` from now on, whatever is registered later.
+    /// Fixes the version of starts that are going and have none: whatever is registered later, they go by `version`.
     pub(crate) fn fix_version(&mut self, version: u32) {
         let open =
             |one: &&mut Waiting| one.going && one.version.is_none() && one.replaced.is_none();
@@ -294,7 +294,8 @@ impl State {
         self.going().any(|one| one.version.is_none() && one.replaced.is_none())
     }
 
-    /// A start has come to an end: there is a run, made for it or not, or it was refused with a code and a message.
+    /// Notes that a start has come to an end: there is a run, made for it or not, or it was refused with a code and
+    /// a message.
     pub(crate) fn settle(
         &mut self,
         key: &str,
@@ -327,13 +328,13 @@ impl State {
         Some(told)
     }
 
-    /// The run was cancelled, or cannot be: starts that replace it now wait for its end.
+    /// Notes that the run was cancelled, or cannot be: starts that replace it now wait for its end.
     pub(crate) fn cancelled(&mut self, run: RunId) {
         let replacing = |one: &&mut Waiting| one.overlap == Overlap::Replace && one.is_open();
         self.waiting.iter_mut().filter(replacing).for_each(|one| one.cancelled = Some(run));
     }
 
-    /// Its spec is replaced. Starts that are going keep the one that they were decided under, and so do the instants that
+    /// Replaces its spec. Starts that are going keep the one that they were decided under, and so do the instants that
     /// have come and those of a backfill; another pattern counts from now on. `old` is none when its pattern cannot be
     /// read any more.
     pub(crate) fn respecify(
@@ -384,7 +385,7 @@ impl State {
         told
     }
 
-    /// Instants count again from now on; those of the pause are passed over.
+    /// Counts instants again from now on; those of the pause are passed over.
     pub(crate) fn resume(&mut self, catch_up: Span, now: Time) -> Vec<Told> {
         let mut told = Vec::new();
         if let Some(paused) = self.paused.take() {
@@ -395,13 +396,14 @@ impl State {
         told
     }
 
-    /// The schedule is deleted: what waits is not started.
+    /// Deletes the schedule: what waits is not started.
     pub(crate) fn delete(&mut self, now: Time) -> Vec<Told> {
         let waiting = std::mem::take(&mut self.waiting);
         waiting.iter().map(|one| one.left_out(now, "the schedule was deleted")).collect()
     }
 
-    /// A start now, with the key `key`. One that waits already is not doubled: answers whether it is new.
+    /// Adds a start now, with the key `key`. One that waits already is not doubled. Returns whether it is
+    /// new.
     pub(crate) fn trigger(&mut self, key: &str, overlap: Overlap, actor: &str, now: Time) -> bool {
         let new = self.waiting.iter().all(|one| one.key != key);
         if new {
@@ -411,7 +413,7 @@ impl State {
         new
     }
 
-    /// Starts for the instants from `from` to `to`.
+    /// Adds starts for the instants from `from` to `to`.
     pub(crate) fn backfill(&mut self, from: Time, to: Time, overlap: Overlap, actor: &str) {
         let (done_until, actor) = (Time(from.0.saturating_sub(1)), actor.to_owned());
         self.backfills.push(Backfill { done_until, to, overlap, actor, when: None });

@@ -95,7 +95,7 @@ pub(super) async fn found(node: &Node, namespace: &str, name: &str) -> Result<Sc
     row.ok_or_else(|| unknown(name))
 }
 
-/// There is no schedule of this name.
+/// Returns the error that there is no schedule of this name.
 pub(super) fn unknown(name: &str) -> Error {
     Error::NotFound {
         code: "unknown_schedule",

@@ -103,7 +103,7 @@ impl Reader<'_> {
         rest.is_some()
     }
 
-    /// Everything up to the parenthesis that closes the group, which is left.
+    /// Reads everything up to the parenthesis that closes the group, which is left.
     fn alternatives(&mut self, depth: usize) -> Size {
         let mut all = Size::default();
         while !self.rest.is_empty() && !self.rest.starts_with(')') {

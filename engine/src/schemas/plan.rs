@@ -385,7 +385,7 @@ mod tests {
         Plan::read(schema).err().map_or_else(|| "fine".to_owned(), |fault| fault.code)
     }
 
-    /// Definitions `a0` to `a<n>`, each of which refers twice to the next.
+    /// Returns definitions `a0` to `a<n>`, each of which refers twice to the next.
     fn doubling(n: usize, keyword: &str) -> Value {
         let mut defs = Map::new();
         for i in 0..n {

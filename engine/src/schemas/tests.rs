@@ -28,7 +28,7 @@ fn registered(schema: &Value) -> Vec<String> {
     violations.into_iter().map(|one| one.code).collect()
 }
 
-/// References that double at each of `n` levels.
+/// Returns references that double at each of `n` levels.
 fn doubling(n: usize, keyword: &str) -> Value {
     let mut defs = serde_json::Map::new();
     for i in 0..n {

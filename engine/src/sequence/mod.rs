@@ -59,7 +59,7 @@ impl Jobs {
         change(&mut self.todo.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A record of a run is committed. Most runs have nothing to do with others.
+    /// Follows up a record of a run that is committed. Most runs have nothing to do with others.
     pub(crate) fn after(&self, run: &Run, effects: &[Effect]) {
         if !run.is_sequenced() {
             return;

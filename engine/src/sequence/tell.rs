@@ -39,7 +39,8 @@ pub(super) struct Closing {
     reopened: bool,
 }
 
-/// Runs have ended. Where one succeeded, what it promised is established; if it had, and was undone since, withdrawn.
+/// Follows up the end of runs. Where one succeeded, what it promised is established; if it had, and was undone since,
+/// withdrawn.
 async fn over(node: &Arc<Node>, ended: Vec<Standing>) -> Result<(), Error> {
     if ended.is_empty() {
         return Ok(());

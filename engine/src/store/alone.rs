@@ -65,7 +65,7 @@ pub(crate) async fn ask(
     Ok(())
 }
 
-/// Workers that this node needs no more.
+/// Gives up workers that this node needs no more.
 pub(crate) async fn give_up(
     connection: &mut PgConnection,
     node: i32,

@@ -217,7 +217,7 @@ fn moment(at: Option<Time>) -> Option<Moment> {
     at.map(Moment)
 }
 
-/// PostgreSQL's text has no NUL; a message for people can do without.
+/// Makes a text printable: PostgreSQL's text has no NUL, and a message for people can do without.
 pub(crate) fn printable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -463,7 +463,7 @@ impl Batch {
         Ok(inserted)
     }
 
-    /// With all records inserted, every row of every index must have been written. If not, an index is wrong.
+    /// Checks that, with all records inserted, every row of every index was written. If not, an index is wrong.
     fn compare(&self, expected: &[i64], counts: &[i64]) {
         if expected != counts {
             tracing::warn!(

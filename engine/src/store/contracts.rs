@@ -41,7 +41,7 @@ pub(crate) struct ReaderRow {
     pub(crate) pinned_by: String,
 }
 
-/// Subjects of a namespace after one of them, each with its newest version.
+/// Lists subjects of a namespace after one of them, each with its newest version.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -201,7 +201,7 @@ pub(crate) async fn used(
 const COLUMNS: &str = "name, role, created_at, created_by, expires_at, rotated_at, previous_until, used_at, revoked_at, \
      revoked_by, queues, workflows";
 
-/// Credentials of a namespace by name, after the name `after`.
+/// Lists credentials of a namespace by name, after the name `after`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

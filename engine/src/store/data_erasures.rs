@@ -157,7 +157,7 @@ pub(crate) async fn ran(
 const ID: &str =
     "overlay(e.batch::text placing lpad(to_hex(e.ord::integer), 4, '0') from 33 for 4)::uuid";
 
-/// Events of a stream that have data.
+/// Finds events of a stream that have data.
 pub(crate) async fn of_stream(
     connection: &mut PgConnection,
     (namespace, stream): (&str, &str),
@@ -172,7 +172,7 @@ pub(crate) async fn of_stream(
     query.fetch_all(connection).await
 }
 
-/// Documents that had an identifier.
+/// Lists documents that had an identifier.
 pub(crate) async fn of_hint(
     connection: &mut PgConnection,
     namespace: &str,
@@ -191,7 +191,7 @@ pub(crate) async fn of_hint(
     .await
 }
 
-/// Stories and causes of events, and the runs that emitted them.
+/// Returns the correlation ids and causes of events, and the runs that emitted them.
 pub(crate) async fn stories(
     connection: &mut PgConnection,
     namespace: &str,
@@ -235,7 +235,7 @@ pub(crate) async fn is_shared(
     .await
 }
 
-/// Events that others caused, by the stories of these.
+/// Finds events that others caused, by their correlation ids.
 pub(crate) async fn caused_by(
     connection: &mut PgConnection,
     namespace: &str,
@@ -251,7 +251,8 @@ pub(crate) async fn caused_by(
     query.fetch_all(connection).await
 }
 
-/// Documents that became one of the events or were mapped to one, beside those that are known, each with its events.
+/// Lists documents that became one of the events or were mapped to one, beside those that are known, each with
+/// its events.
 pub(crate) async fn documents(
     connection: &mut PgConnection,
     namespace: &str,

@@ -50,7 +50,7 @@ pub(crate) async fn register(
     Ok((there, false))
 }
 
-/// One version, the newest without `version`.
+/// Returns one version, the newest without `version`.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
@@ -82,7 +82,7 @@ pub(crate) async fn body(
         .await
 }
 
-/// Versions by name and version, after the given one.
+/// Lists versions by name and version, after the given one.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -126,7 +126,7 @@ pub(crate) async fn wait_again(
     Ok(())
 }
 
-/// Runs that have promised to establish a fact.
+/// Lists runs that have promised to establish a fact.
 pub(crate) async fn promisers(
     connection: &mut PgConnection,
     namespace: &str,
@@ -185,7 +185,7 @@ pub(crate) async fn awaited_of_whom(
     rows.iter().map(edge).collect()
 }
 
-/// Runs that await a fact, after the given one.
+/// Lists runs that await a fact, after the given one.
 pub(crate) async fn waiters(
     connection: &mut PgConnection,
     namespace: &str,
@@ -208,7 +208,7 @@ pub(crate) async fn waiters(
     Ok(runs.into_iter().map(RunId).collect())
 }
 
-/// These runs do not wait for these facts any more.
+/// Notes that these runs do not wait for these facts any more.
 pub(crate) async fn released(
     connection: &mut PgConnection,
     all: &[(RunId, Requirement)],

@@ -105,7 +105,8 @@ pub(crate) async fn take(
     left(connection, &all).await
 }
 
-/// A missing fence is made as a revoked one, so that a slow node cannot make it afterwards.
+/// Revokes a fence. A missing one is made as revoked, so that a slow node cannot make it
+/// afterwards.
 async fn revoke(
     connection: &mut PgConnection,
     fences: &[Fence],

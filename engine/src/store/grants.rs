@@ -162,7 +162,8 @@ enum Kind {
     Sequence,
 }
 
-/// Our tables with their partitions, and our sequences. Others may have tables in the same schema.
+/// Lists our tables with their partitions, and our sequences. Others may have tables in the same
+/// schema.
 async fn relations(connection: &mut PgConnection) -> Result<Vec<(Relation, Kind)>, Error> {
     let mut tables = migrations::tables();
     tables.extend(READ);

@@ -22,7 +22,7 @@ pub(crate) struct HintRow {
     pub(crate) stream: Option<String>,
 }
 
-/// Hints of a namespace with a value, the newest first, from before one of them on.
+/// Lists hints of a namespace with a value, the newest first, from before one of them on.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,

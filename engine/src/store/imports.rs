@@ -381,7 +381,7 @@ pub(crate) struct RefusedRow {
     pub(crate) message: String,
 }
 
-/// Rows of an import that were refused, by their numbers.
+/// Lists rows of an import that were refused, by their numbers.
 pub(crate) async fn refused(
     connection: &mut PgConnection,
     id: Uuid,

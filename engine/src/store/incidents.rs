@@ -66,7 +66,7 @@ pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &IncidentF
     }
 }
 
-/// Incidents of a namespace, newest first, before the place `before`.
+/// Lists incidents of a namespace, newest first, before the place `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
@@ -91,7 +91,7 @@ pub(crate) async fn list(
     rows.iter().map(line).collect()
 }
 
-/// One incident.
+/// Returns one incident.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
@@ -146,7 +146,7 @@ fn line(row: &PgRow) -> Result<IncidentLine, sqlx::Error> {
 /// Milliseconds of an hour.
 const HOUR: i64 = 3_600_000;
 
-/// Open incidents of a namespace by fingerprint, most first, after the group `after`.
+/// Lists open incidents of a namespace by fingerprint, most first, after the group `after`.
 pub(crate) async fn groups(
     connection: &mut PgConnection,
     namespace: &str,

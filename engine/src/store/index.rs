@@ -98,7 +98,7 @@ pub(crate) struct IncidentRow {
     pub(crate) resolved_at: Option<Time>,
 }
 
-/// Runs that have a journal, by id, after `after`.
+/// Lists runs that have a journal, by id, after `after`.
 pub(crate) async fn journaled(
     connection: &mut PgConnection,
     after: Uuid,
@@ -113,7 +113,7 @@ pub(crate) async fn journaled(
     .await
 }
 
-/// Runs whose journals have lost their first record.
+/// Lists runs whose journals have lost their first record.
 pub(crate) async fn headless(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
         "-- index_headless\n\
@@ -124,7 +124,7 @@ pub(crate) async fn headless(connection: &mut PgConnection) -> Result<Vec<Uuid>,
     .await
 }
 
-/// Index rows of runs that have no journal: table and run.
+/// Lists index rows of runs that have no journal: table and run.
 pub(crate) async fn orphans(
     connection: &mut PgConnection,
 ) -> Result<Vec<(String, Uuid)>, sqlx::Error> {

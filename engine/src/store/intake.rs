@@ -315,7 +315,7 @@ pub(crate) struct IntakeFilter {
     pub(crate) contract: Option<String>,
 }
 
-/// Documents of a namespace, the newest first, from before one of them on.
+/// Lists documents of a namespace, the newest first, from before one of them on.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -108,7 +108,7 @@ pub(crate) async fn create(
     Ok(total)
 }
 
-/// Jobs of a namespace, newest first, before the job `before`.
+/// Lists jobs of a namespace, newest first, before the job `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
@@ -129,7 +129,7 @@ pub(crate) async fn list(
     rows.iter().map(|row| Ok(job(row, 0)?.view)).collect()
 }
 
-/// One job.
+/// Returns one job.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
@@ -352,7 +352,7 @@ pub(crate) async fn turn(
     Ok(done.rows_affected() == 1)
 }
 
-/// The canary of a job is behind it.
+/// Notes that the canary of a job is behind it.
 pub(crate) async fn prove(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- jobs_prove\nupdate jobs set proven = true, state = 'running' where id = $1 and state = 'canary'",

@@ -95,7 +95,7 @@ pub(crate) async fn delete(
     .await
 }
 
-/// Links of a namespace by system and id, after one of them.
+/// Lists links of a namespace by system and id, after one of them.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

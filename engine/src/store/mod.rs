@@ -434,7 +434,7 @@ impl Database {
     }
 }
 
-/// Seats at `total` connections.
+/// Returns seats at `total` connections.
 fn seats(total: u32, each: usize) -> Arc<Seats> {
     let total = usize::try_from(total).unwrap_or(usize::MAX);
     Seats::new(Bounds { total, each, waiting: MOST_WAITING, wait: SEAT_WAIT })

@@ -54,7 +54,7 @@ pub(crate) async fn revoke(
     Ok(done.rows_affected() == 1)
 }
 
-/// Roles with a grant by name, after `after`.
+/// Lists roles with a grant by name, after `after`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

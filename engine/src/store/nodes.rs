@@ -104,7 +104,7 @@ pub(crate) async fn clock(connection: &mut PgConnection) -> Result<Time, sqlx::E
     Ok(now)
 }
 
-/// Writes, to know that writing works.
+/// Writes a row, to know that writing works.
 pub(crate) async fn probe(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- probe\n\

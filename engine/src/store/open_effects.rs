@@ -17,7 +17,8 @@ fn count(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
     Ok(u32::try_from(row.try_get::<i32, _>(column)?).unwrap_or_default())
 }
 
-/// Open effects of a namespace, the oldest first, after the place `after`. `now` is what "older than" counts from.
+/// Lists open effects of a namespace, the oldest first, after the place `after`. `now` is what "older than" counts
+/// from.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -64,12 +64,12 @@ fn begin(week: i64) -> Time {
     Time(MONDAY + week * WEEK)
 }
 
-/// `20260105`: the Monday that a week begins with.
+/// Returns the Monday that a week begins with: `20260105`.
 fn day(week: i64) -> String {
     begin(week).to_string().chars().filter(char::is_ascii_digit).take(8).collect()
 }
 
-/// `p20260105`: what the names of a week's partitions end with.
+/// Returns what the names of a week's partitions end with: `p20260105`.
 fn suffix(week: i64) -> String {
     format!("p{}", day(week))
 }

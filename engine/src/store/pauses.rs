@@ -79,7 +79,8 @@ async fn change(
     Ok(done.rows_affected() == 1)
 }
 
-/// A person pauses a workflow. Answers whether it was not paused before.
+/// Pauses a workflow. Returns whether it was not paused before. Answers whether it was not paused
+/// before.
 pub(crate) async fn pause(
     connection: &mut PgConnection,
     namespace: &str,
@@ -98,7 +99,7 @@ pub(crate) async fn pause(
     .await
 }
 
-/// A person lets a workflow go on. Answers whether it was paused.
+/// Lets a workflow go on. Returns whether it was paused. Answers whether it was paused.
 pub(crate) async fn resume(
     connection: &mut PgConnection,
     namespace: &str,
@@ -268,7 +269,7 @@ pub(crate) async fn over(
     })
 }
 
-/// Runs of a workflow that its pause holds.
+/// Lists runs of a workflow that its pause holds.
 pub(crate) async fn held(
     connection: &mut PgConnection,
     namespace: &str,

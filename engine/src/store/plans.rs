@@ -180,7 +180,7 @@ pub(crate) async fn end(
     Ok(done.rows_affected() > 0)
 }
 
-/// One plan.
+/// Returns one plan.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
@@ -192,7 +192,7 @@ pub(crate) async fn find(
     query.build().fetch_optional(connection).await?.as_ref().map(row_of).transpose()
 }
 
-/// Plans of a namespace, newest first, before the plan `before`.
+/// Lists plans of a namespace, newest first, before the plan `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

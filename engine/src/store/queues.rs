@@ -57,7 +57,7 @@ pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<QueueRow>, 
     rows.iter().map(queue_row).collect()
 }
 
-/// Governed queues of a namespace by name, after `after`.
+/// Lists governed queues of a namespace by name, after `after`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
@@ -77,7 +77,7 @@ pub(crate) async fn list(
     rows.iter().map(queue_row).collect()
 }
 
-/// One governed queue.
+/// Returns one governed queue.
 pub(crate) async fn one(
     connection: &mut PgConnection,
     namespace: &str,
@@ -205,7 +205,7 @@ pub(crate) async fn change(
     Ok(())
 }
 
-/// The queue is governed no more. Answers whether it was.
+/// Lets the queue be governed no more. Returns whether it was.
 pub(crate) async fn remove(
     connection: &mut PgConnection,
     namespace: &str,

@@ -124,7 +124,8 @@ pub(crate) async fn restore(
     Ok(())
 }
 
-/// They know it now. Those that have not begun wait for what was withdrawn, until `until`.
+/// Notes that they know it now. Those that have not begun wait for what was withdrawn, until
+/// `until`.
 pub(crate) async fn told(
     connection: &mut PgConnection,
     told: &[Changed],

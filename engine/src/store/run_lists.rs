@@ -80,7 +80,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The conditions that are left, the order and the limit.
+    /// Adds the conditions that are left, the order and the limit.
     fn push_rest(&self, query: &mut QueryBuilder<Postgres>, order: &str) {
         push_filter(query, self.namespace, &self.filter, Some(self.lead));
         if let Some(before) = self.before {
@@ -89,7 +89,7 @@ impl Asked<'_> {
         query.push(" order by ").push(order).push("r.id desc limit ").push_bind(self.limit);
     }
 
-    /// The newest of each word.
+    /// Adds the newest of each word.
     fn push_words(&self, query: &mut QueryBuilder<Postgres>, words: &[&str], column: &str) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         query.push("select r.* from unnest(").push_bind(words);
@@ -108,7 +108,7 @@ impl Asked<'_> {
     }
 }
 
-/// One run as the index has it.
+/// Returns one run as the index has it.
 pub(crate) async fn one(
     connection: &mut PgConnection,
     namespace: &str,

@@ -67,7 +67,7 @@ pub(crate) async fn take(
     Found::read(&rows, |row| Ok((row.try_get(1)?, schedule_row_from(row, 1))))
 }
 
-/// One schedule.
+/// Returns one schedule.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,

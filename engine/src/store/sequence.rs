@@ -85,7 +85,7 @@ pub(crate) async fn line(
     rows.iter().map(place).collect()
 }
 
-/// Of the line of a key: who holds it, and the first that was not replaced.
+/// Returns, of the line of a key, who holds it, and the first that was not replaced.
 pub(crate) async fn head(
     connection: &mut PgConnection,
     namespace: &str,
@@ -399,7 +399,8 @@ fn standing_from(row: &PgRow, first: usize) -> Result<Standing, sqlx::Error> {
     })
 }
 
-/// Runs after `after` that wait for their turn although no row says so, at most `limit`, in order of their ids.
+/// Lists runs after `after` that wait for their turn although no row says so, at most `limit`, in order of
+/// their ids.
 pub(crate) async fn unplaced(
     connection: &mut PgConnection,
     after: Uuid,
@@ -418,7 +419,7 @@ pub(crate) async fn unplaced(
     rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?))).collect()
 }
 
-/// Nothing is left to do for these runs, unless they move again since.
+/// Forgets these runs, for which nothing is left to do, unless they move again since.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     runs: &[Uuid],

@@ -184,7 +184,7 @@ impl Settings {
         self.0.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| &**value)
     }
 
-    /// The same within a time. Where none answers, others are not asked.
+    /// Does the same within a time. Where none answers, others are not asked.
     pub(super) async fn check_in_time(
         &self,
         connection: &mut PgConnection,

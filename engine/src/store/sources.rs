@@ -85,7 +85,7 @@ pub(crate) async fn find(
     Ok(folded(&query.fetch_all(connection).await?)?.pop())
 }
 
-/// Sources of a namespace by name, after one of them, without what their secrets are.
+/// Lists sources of a namespace by name, after one of them, without what their secrets are.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -181,7 +181,7 @@ pub(crate) async fn decide(
 const COLUMNS: &str = "id, run_id, workflow, version, key, correlation_id, labels, requested_at, state, refusal, \
      refused_at, decided_by, decision_reason, decided_at";
 
-/// One request, with its input.
+/// Returns one request, with its input.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
@@ -202,7 +202,7 @@ pub(crate) async fn find(
     Ok(Some(view))
 }
 
-/// Requests of a namespace, newest first, before the request `before`.
+/// Lists requests of a namespace, newest first, before the request `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -115,7 +115,7 @@ pub(crate) async fn find(
     query.fetch_optional(connection).await?.as_ref().map(subscription_row).transpose()
 }
 
-/// Subscriptions of a namespace by name, after one of them.
+/// Lists subscriptions of a namespace by name, after one of them.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

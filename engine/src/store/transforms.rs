@@ -36,7 +36,7 @@ pub(crate) struct RevisionRow {
     pub(crate) registered_by: String,
 }
 
-/// Transforms of a namespace after one of them.
+/// Lists transforms of a namespace after one of them.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

@@ -49,7 +49,7 @@ pub(crate) async fn load(
     rows.iter().map(load).collect()
 }
 
-/// Runs of one version that have not ended, by state and id, after the given one.
+/// Lists runs of one version that have not ended, by state and id, after the given one.
 pub(crate) async fn active(
     connection: &mut PgConnection,
     namespace: &str,
@@ -209,7 +209,7 @@ pub(crate) async fn finish(
     Ok(done.rows_affected() == 1)
 }
 
-/// Runs of a migration by id, after the given one; only those with this result when given.
+/// Lists runs of a migration by id, after the given one; only those with this result when given.
 pub(crate) async fn runs(
     connection: &mut PgConnection,
     namespace: &str,
@@ -288,7 +288,7 @@ pub(crate) async fn results(
     rows.iter().map(count).collect()
 }
 
-/// Migrations of a workflow, newest first, before the given one; one alone with `id`.
+/// Lists migrations of a workflow, newest first, before the given one; one alone with `id`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,

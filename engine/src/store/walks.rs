@@ -10,7 +10,7 @@ use super::moment::Moment;
 /// The end of a page of runs that have not ended: namespace, state, run.
 pub(crate) type UnendedPlace = (String, String, Uuid);
 
-/// Runs that have not ended, after `after`, with the node in charge of each.
+/// Lists runs that have not ended, after `after`, with the node in charge of each.
 pub(crate) async fn unended(
     connection: &mut PgConnection,
     after: &UnendedPlace,

@@ -43,7 +43,7 @@ macro_rules! presence {
     };
 }
 
-/// Sessions that have come, or do other things than before.
+/// Writes the sessions that have come, or do other things than before.
 pub(crate) async fn come(
     connection: &mut PgConnection,
     node: i32,
@@ -72,7 +72,7 @@ pub(crate) async fn come(
     Ok(())
 }
 
-/// Sessions that have left.
+/// Writes that sessions have left.
 pub(crate) async fn go(
     connection: &mut PgConnection,
     node: i32,
@@ -89,7 +89,7 @@ pub(crate) async fn go(
     Ok(())
 }
 
-/// A session has ended, at whatever node it asked.
+/// Notes that a session has ended, at whatever node it asked.
 pub(crate) async fn sign_off(
     connection: &mut PgConnection,
     namespace: &str,
@@ -106,7 +106,7 @@ pub(crate) async fn sign_off(
     Ok(())
 }
 
-/// For each kind of task, `queues[i]` and `handlers[i]`, who does it.
+/// Returns, for each kind of task, `queues[i]` and `handlers[i]`, who does it.
 pub(crate) async fn serving(
     connection: &mut PgConnection,
     namespace: &str,

@@ -88,7 +88,7 @@ pub(crate) async fn set(connection: &mut PgConnection, own: &Own) -> Result<(), 
     Ok(())
 }
 
-/// Has a workflow follow the server again.
+/// Lets a workflow follow the server again.
 pub(crate) async fn unset(
     connection: &mut PgConnection,
     namespace: &str,

@@ -244,7 +244,7 @@ impl Engine {
             .await
     }
 
-    /// Has a subscription begin again after a position, with runs of their own.
+    /// Lets a subscription begin again after a position, with runs of their own.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when no event has the position yet; [`Error::Refused`] without a reason;

@@ -260,7 +260,7 @@ fn unknown_migration(workflow: &str, id: Uuid) -> Error {
     Error::NotFound { code: "unknown_migration", message }
 }
 
-/// Both versions, and a mapping that makes sense between them.
+/// Returns both versions, and a mapping that makes sense between them.
 async fn both(
     node: &Node,
     namespace: &str,

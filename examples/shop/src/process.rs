@@ -106,7 +106,7 @@ impl Process {
         &self.name
     }
 
-    /// Its process id, while it runs.
+    /// Returns its process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.id()

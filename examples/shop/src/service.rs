@@ -134,7 +134,7 @@ impl Service {
         self.kind
     }
 
-    /// Its entries, in order.
+    /// Returns its entries, in order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         self.ledger.entries()

@@ -314,7 +314,7 @@ fn outside(node: &Node, values: &[Value]) -> Option<Option<Value>> {
     }
 }
 
-/// As [`outside`], for numbers: integers of a short range are all tried.
+/// Does the same as [`outside`], for numbers: integers of a short range are all tried.
 fn numbers_outside(rule: &NumberRule, values: &[Value]) -> Option<Option<Value>> {
     let not_chosen = |value: &Value| !values.contains(value);
     let near = rule.near(&[]);

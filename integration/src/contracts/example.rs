@@ -62,7 +62,7 @@ impl Node {
     }
 }
 
-/// One value of each type.
+/// Returns one value of each type.
 pub(super) fn anything() -> [Value; 8] {
     [
         Value::from(0),

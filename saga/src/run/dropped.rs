@@ -158,7 +158,7 @@ impl Run {
         }
     }
 
-    /// Effects of dropped steps that are open; only those in doubt unless `all`.
+    /// Returns effects of dropped steps that are open; only those in doubt unless `all`.
     pub(super) fn dropped_effects(&self, all: bool) -> impl Iterator<Item = OpenEffects> + '_ {
         self.dropped_left(all).map(move |dropped| {
             let (standing, unknown) = dropped.left(all);
@@ -167,7 +167,7 @@ impl Run {
         })
     }
 
-    /// Effects of dropped steps, counted by the words that views show.
+    /// Returns effects of dropped steps, counted by the words that views show.
     pub(super) fn effects_of_dropped(&self) -> impl Iterator<Item = (&'static str, u32)> + '_ {
         let counts = |dropped: &Dropped| {
             let Dropped { standing, unknown, .. } = *dropped;

@@ -171,7 +171,7 @@ impl Tally {
         self.undo[state as usize]
     }
 
-    /// Compensations that are not over: waiting, under way or blocked.
+    /// Returns compensations that are not over: waiting, under way or blocked.
     pub(crate) fn undo_open(&self) -> u32 {
         let all = self.undo.iter().sum::<u32>();
         all - self.undo(UndoState::None) - self.undone()

@@ -33,12 +33,12 @@ pub(crate) struct AttemptCounters {
 }
 
 impl AttemptCounters {
-    /// Attempts that count against the retry policy.
+    /// Returns attempts that count against the retry policy.
     pub(crate) fn spent(&self) -> u32 {
         (self.failures + self.losses).saturating_sub(self.forgiven)
     }
 
-    /// Attempts that ended without success, whether they count or not.
+    /// Returns attempts that ended without success, whether they count or not.
     pub(crate) fn all(&self) -> u32 {
         self.spent().saturating_add(self.uncounted)
     }

@@ -56,7 +56,7 @@ impl Run {
         }
     }
 
-    /// Items of a map step from index `from` on, at most `limit`, only those in `state` when given.
+    /// Lists items of a map step from index `from` on, at most `limit`, only those in `state` when given.
     #[must_use]
     pub fn items(
         &self,

@@ -230,7 +230,7 @@ impl Run {
         Some(WaitsFor { queue: Some(queue.to_owned()), handler: Some(handler.to_owned()), ..wait })
     }
 
-    /// Items of a fan-out that were never offered, because as many as may be are under way.
+    /// Returns items of a fan-out that were never offered, because as many as may be are under way.
     fn waits_for_place(&self, step: usize) -> Option<WaitsFor> {
         let items = self.items_of(step).filter(|items| items.stage == MapStage::Open)?;
         let left = u32::try_from(items.works.len()).unwrap_or(u32::MAX).saturating_sub(items.next);

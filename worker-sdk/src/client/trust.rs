@@ -15,7 +15,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Connections to servers that are trusted.
+    /// Returns connections to servers that are trusted.
     pub(super) fn connections(&self) -> Result<reqwest::Client, reqwest::Error> {
         let builder = reqwest::Client::builder()
             .tcp_nodelay(true)

@@ -157,7 +157,7 @@ impl Client {
         self.send_act(&format!("v1/workflows/{name}/migrations"), &asked).await
     }
 
-    /// Migrations of a workflow, newest first.
+    /// Lists migrations of a workflow, newest first.
     #[must_use]
     pub fn migrations(&self, name: &str) -> Pages<MigrationView> {
         Pages::new(self, format!("v1/workflows/{name}/migrations"), Vec::new())

@@ -141,8 +141,8 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         self
     }
 
-    /// Has documents go through `codec` as those of a client and a worker do: the run sees what the server would see, the
-    /// handlers what they are.
+    /// Lets documents go through `codec` as those of a client and a worker do: the run sees what the server would see,
+    /// the handlers what they are.
     #[must_use]
     pub fn codec(mut self, codec: impl Codec) -> Self {
         self.codec = MaybeCodec::of(codec);

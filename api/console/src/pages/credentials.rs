@@ -65,7 +65,7 @@ struct CredentialsPage {
     deeds: Vec<Deed>,
 }
 
-/// Form for a new credential.
+/// Returns the form for a new credential.
 fn new() -> Deed {
     let patterns = "JSON, such as [\"mail\", \"erp-*\"]. Empty: all.";
     Deed::new("create-credential", "New credential", "/v1/credentials/{name}".to_owned())

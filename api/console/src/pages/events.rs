@@ -136,7 +136,7 @@ async fn events(ask: &Ask, after: u64, filter: &str) -> Result<(u64, EventPage),
     }
 }
 
-/// Form for a new subscription.
+/// Returns the form for a new subscription.
 fn subscribe() -> Deed {
     let example = json!({ "filter": { "types": ["order.*"] }, "workflow": "" });
     Deed::make("put-subscription", "New subscription", "/v1/subscriptions/{name}", &example)

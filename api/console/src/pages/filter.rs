@@ -45,12 +45,12 @@ impl Filter {
         self.pairs.is_empty()
     }
 
-    /// As the query of another page that is searched by the same.
+    /// Returns the query of another page that is searched by the same.
     pub(crate) fn query(&self) -> String {
         query(&self.pairs)
     }
 
-    /// As the query of a request, with what holds where nothing else is asked for.
+    /// Returns the query of a request, with what holds where nothing else is asked for.
     pub(crate) fn asked(&self, otherwise: &[(&str, &str)]) -> String {
         let mut pairs = self.pairs.clone();
         let missing = otherwise.iter().filter(|(name, _)| self.value(name).is_empty());

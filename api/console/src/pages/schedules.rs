@@ -39,7 +39,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
-/// Form for a new schedule.
+/// Returns the form for a new schedule.
 fn new() -> Deed {
     let example = json!({
         "cron": "30 2 * * *", "time_zone": "Europe/Berlin", "workflow": "", "input": null,

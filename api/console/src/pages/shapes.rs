@@ -83,7 +83,7 @@ async fn list_page(ask: &Ask) -> Result<ContractsPage, Problem> {
     })
 }
 
-/// Form for a new contract, with its first version.
+/// Returns the form for a new contract, with its first version.
 fn new_contract() -> Deed {
     let schema = json!({ "type": "object", "properties": { "id": { "type": "string" } }, "required": ["id"] });
     let mut mode = Field::text("mode", "Mode").hint("What later versions may change.");
@@ -96,7 +96,7 @@ fn new_contract() -> Deed {
         .then("/console/contracts/{subject}")
 }
 
-/// Form for a new transform, with its first revision.
+/// Returns the form for a new transform, with its first revision.
 fn new_transform() -> Deed {
     let rules = json!({ "rules": [{ "to": "/id", "copy": "/id" }] });
     let place = "/transforms/{from}/{from_version}/{to}/{to_version}";

@@ -131,7 +131,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
-/// Form for a new source.
+/// Returns the form for a new source.
 fn new() -> Deed {
     let spec = json!({
         "verify": { "scheme": "bearer" }, "accepts": [{ "contract": "crm.contact" }],

@@ -238,7 +238,7 @@ fn changes(ask: &Ask) -> Option<(String, String)> {
     (is_id(plan) && is_number).then(|| (plan.to_owned(), revision.to_owned()))
 }
 
-/// In which wave each step is undone first.
+/// Returns in which wave each step is undone first.
 fn waves(plan: &Plan) -> BTreeMap<String, u32> {
     let mut waves = BTreeMap::new();
     for one in &plan.steps {

@@ -40,7 +40,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
-/// Form for a new version.
+/// Returns the form for a new version.
 fn register() -> Deed {
     let example = json!({
         "name": "order", "version": 1,

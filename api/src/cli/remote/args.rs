@@ -109,7 +109,7 @@ fn without_rights(description: &str) -> &str {
     description.split("Needs the right").next().unwrap_or_default().trim()
 }
 
-/// Fields given by their place.
+/// Returns fields given by their place.
 pub(super) fn placed_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     let operation = &verb.operation;
     let path = operation.in_path.iter().filter(|field| !comes_from_file(verb, field));
@@ -124,7 +124,7 @@ fn comes_from_file(verb: &Verb, field: &Field) -> bool {
     verb.takes_file() && body.any(|member| member.name == field.name && member.required)
 }
 
-/// Fields given by flags.
+/// Returns fields given by flags.
 pub(super) fn flag_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     let operation = &verb.operation;
     let query = operation.in_query.iter().filter(|_| verb.does == Does::Print);

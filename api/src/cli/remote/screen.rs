@@ -15,7 +15,7 @@ pub(super) fn width(wide: bool) -> Option<usize> {
     size().map(|(_, columns)| columns)
 }
 
-/// Rows and columns of the terminal.
+/// Returns rows and columns of the terminal.
 pub(super) fn size() -> Option<(usize, usize)> {
     let (rows, columns) = Term::stdout().size_checked()?;
     // A terminal that says nothing of itself, as in some containers.

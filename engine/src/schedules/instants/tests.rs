@@ -156,7 +156,7 @@ fn wall_at(local: i64) -> Wall {
     Wall::of(Utc.timestamp_opt(local * 60, 0).unwrap().naive_utc())
 }
 
-/// Five years of every case, and for each the instants at which it should start.
+/// Returns five years of every case, and for each the instants at which it should start.
 fn walk(zone: Tz, cases: &[(When, bool, Condition)]) -> Vec<Vec<i64>> {
     let mut found = vec![Vec::new(); cases.len()];
     // The furthest that the local clock has been, in minutes.

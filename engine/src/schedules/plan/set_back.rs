@@ -154,7 +154,7 @@ fn joined(mut ranges: Vec<(Time, Time)>) -> Vec<(Time, Time)> {
     joined
 }
 
-/// Instants in order, as ranges of those that follow each other in the calendar.
+/// Returns instants in order, as ranges of those that follow each other in the calendar.
 fn ranges(calendar: &Calendar, instants: &[Time]) -> Vec<(Time, Time)> {
     let mut ranges: Vec<(Time, Time)> = Vec::new();
     for at in instants.iter().copied() {

@@ -18,7 +18,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Every minute, made at the beginning of the day.
+    /// Makes a schedule of every minute, at the beginning of the day.
     fn new(overlap: Overlap, change: impl FnOnce(&mut ScheduleSpec)) -> Bench {
         let text = r#"{"cron":"* * * * *","workflow":"w"}"#;
         let mut spec: ScheduleSpec = serde_json::from_str(text).unwrap();
@@ -51,7 +51,7 @@ impl Bench {
         Turn { told, ..Turn::default() }
     }
 
-    /// The clock is set back to so many seconds into the day.
+    /// Sets the clock back to so many seconds into the day.
     fn set_back(&mut self, second: i64, known: Known) {
         let Bench { spec, calendar, state, .. } = self;
         let plan = Plan { namespace: "n", name: "s", spec, calendar };
@@ -72,7 +72,7 @@ impl Bench {
     }
 }
 
-/// Outcomes with the minutes of their instants.
+/// Returns outcomes with the minutes of their instants.
 fn told(turn: &Turn) -> Vec<(StartOutcome, i64)> {
     let line = |one: &Told| (one.start.outcome, (one.start.scheduled_for.0.0 - DAY) / MINUTE);
     turn.told.iter().map(line).collect()

@@ -9,7 +9,7 @@ use super::{Told, Waiting};
 const APART: Span = Span::secs(1);
 
 impl Waiting {
-    /// Its time has come, and it is not decided.
+    /// Returns whether its time has come, and it is not decided.
     pub(super) fn is_open(&self) -> bool {
         !self.going && self.starts_at.is_none()
     }

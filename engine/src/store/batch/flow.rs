@@ -88,12 +88,12 @@ impl FlowParts {
         ));
     }
 
-    /// The record of `run` leases a task by this permit.
+    /// Notes that the record of `run` leases a task by this permit.
     pub(crate) fn permit(&mut self, run: RunId, permit: Uuid) {
         self.permits.add((run.0, permit));
     }
 
-    /// The permit of a task is over, if it has one.
+    /// Notes that the permit of a task is over, if it has one.
     pub(crate) fn freed(&mut self, run: RunId, task: &TaskKey) {
         let step = task.step.to_string();
         self.freed.add((run.0, step, task.action.as_str(), int(task.attempt)));

@@ -12,7 +12,7 @@ part!(
 );
 
 impl Batch {
-    /// Has the record of a run written only if the run is still there.
+    /// Writes the record of a run only if the run is still there.
     pub(crate) fn only_if_kept(&mut self, run: RunId) {
         self.kept.add((run.0,));
     }

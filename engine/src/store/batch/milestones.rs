@@ -7,7 +7,7 @@ use backstitch_saga::{RunId, Time};
 use super::{Batch, Milestones, Moment};
 
 impl Batch {
-    /// `milestones` is a JSON array.
+    /// Adds milestones; `milestones` is a JSON array.
     pub(crate) fn milestones(&mut self, namespace: &str, run: RunId, at: Time, milestones: String) {
         self.milestones.add((namespace.to_owned(), run.0, Moment(at), milestones));
     }

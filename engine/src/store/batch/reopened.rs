@@ -11,7 +11,7 @@ part!(
 );
 
 impl Batch {
-    /// A run that had ended moves again, and may have established facts.
+    /// Notes that a run that had ended moves again, and may have established facts.
     pub(crate) fn reopened(&mut self, run: RunId, namespace: &str, at: Time) {
         self.reopened.add((run.0, namespace.to_owned(), Moment(at)));
     }

@@ -45,7 +45,7 @@ pub(crate) async fn cursor(
     row.as_ref().map(cursor_row).transpose()
 }
 
-/// Cursors of a namespace by name, after one of them.
+/// Lists cursors of a namespace by name, after one of them.
 pub(crate) async fn cursors(
     connection: &mut PgConnection,
     namespace: &str,

@@ -23,19 +23,19 @@ pub(crate) use number::{backlog, due, number};
 pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, newest_of_stream, page};
 pub(crate) use write::{Append, NewEvent, NewHead, NewKey, Written, is_written};
 
-/// Batch and place of an event, as its id says.
+/// Returns batch and place of an event, as its id says.
 pub(crate) fn place_of(id: Uuid) -> (Uuid, i16) {
     let (batch, ord) = (id.as_u128() & !0xffff, id.as_u128() & 0xffff);
     // A place that no batch has finds nothing.
     (Uuid::from_u128(batch), i16::try_from(ord).unwrap_or(-1))
 }
 
-/// Id of the event at the place `ord` of a batch.
+/// Returns the id of the event at the place `ord` of a batch.
 pub(crate) fn event_id(batch: Uuid, ord: i16) -> Uuid {
     Uuid::from_u128(batch.as_u128() | u128::from(ord.unsigned_abs()))
 }
 
-/// Batch with the bits of `seed`, without those that name places.
+/// Returns the batch with the bits of `seed`, without those that name places.
 pub(crate) fn batch_of(seed: Uuid) -> Uuid {
     place_of(seed).0
 }
