@@ -11,7 +11,7 @@ const SCHEDULES: &str = include_str!("../../docs/schedules.md");
 const TOUR: &str = include_str!("../../docs/api.md");
 const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
 
-/// The bodies that the tour sends with `-d '…'`, in order.
+/// Returns the bodies that the tour sends with `-d '…'`, in order.
 fn bodies() -> Vec<String> {
     TOUR.split("-d '")
         .skip(1)

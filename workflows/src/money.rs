@@ -15,19 +15,19 @@ pub struct Money {
 }
 
 impl Money {
-    /// So many hundredths: cents, or per cent of a share.
+    /// Makes so many hundredths: cents, or per cent of a share.
     #[must_use]
     pub const fn hundredths(count: i64) -> Money {
         Money { hundredths: count }
     }
 
-    /// How many hundredths it is.
+    /// Returns how many hundredths it is.
     #[must_use]
     pub const fn in_hundredths(self) -> i64 {
         self.hundredths
     }
 
-    /// So many times this, less a share of it (`0.15` for 15 per cent), rounded half up to hundredths. `None` when
+    /// Multiplies this by `quantity`, less a share of it (`0.15` for 15 per cent), rounded half up to hundredths. `None` when
     /// that is more than fits.
     #[must_use]
     pub fn times_less(self, quantity: u32, share: Money) -> Option<Money> {
@@ -37,7 +37,7 @@ impl Money {
         i64::try_from(rounded).ok().map(Money::hundredths)
     }
 
-    /// The sum; `None` when it is more than fits.
+    /// Adds two amounts; `None` when the sum is more than fits.
     #[must_use]
     pub fn checked_add(self, other: Money) -> Option<Money> {
         self.hundredths.checked_add(other.hundredths).map(Money::hundredths)

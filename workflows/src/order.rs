@@ -80,7 +80,8 @@ pub struct ShipTo {
     pub country: String,
 }
 
-/// What an order costs: its lines less their discounts, and the freight. `None` when that is more than fits.
+/// Returns what an order costs: its lines less their discounts, and the freight. `None` when that is more
+/// than fits.
 #[must_use]
 pub fn total(lines: &[Line], freight: Money) -> Option<Money> {
     lines.iter().try_fold(freight, |sum, line| {

@@ -152,7 +152,8 @@ const WRONGS: [(&str, Wrong); 8] = [
     ("comes late", Place::late),
 ];
 
-/// Whatever goes wrong at any call of a run, it ends, and its outcome says what is true in the world.
+/// Checks that whatever goes wrong at any call of a run, it ends, and its outcome says what is true
+/// in the world.
 async fn rehearse(name: &str, base: &[Fault]) {
     let with = |faults: &[Fault]| faults.iter().cloned().fold(kit(), |kit, fault| kit.fault(fault));
     let plain = with(base).run(&order()).await;

@@ -18,7 +18,8 @@ fn stat(pid: u32) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The name in parentheses may hold anything, so the fields are counted from its end.
+/// Reads a line of `/proc`. The name in parentheses may hold anything, so the fields are counted
+/// from its end.
 fn parse(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
@@ -29,7 +30,7 @@ fn parse(text: &str) -> Option<Stat> {
     })
 }
 
-/// Processor seconds that a process has used; zero when it is gone.
+/// Returns the processor seconds that a process has used; zero when it is gone.
 #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
 pub(super) fn of_process(pid: u32) -> f64 {
     stat(pid).map_or(0.0, |stat| stat.own as f64 / TICKS)

@@ -41,7 +41,7 @@ impl Figures {
         self.numbers.get(name).copied()
     }
 
-    /// Median and slow end of `times`, given in microseconds.
+    /// Adds the median and slow end of `times`, given in microseconds.
     pub(super) fn latency(&mut self, latency_of: &'static str, mut times: Vec<u64>) {
         self.latency_of = latency_of;
         times.sort_unstable();

@@ -38,7 +38,7 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Room for `size` runs over `nodes` nodes.
+    /// Returns room for `size` runs over `nodes` nodes.
     pub(super) fn new(size: usize, nodes: usize) -> Arc<Flight> {
         Arc::new(Flight {
             places: Semaphore::new(size),

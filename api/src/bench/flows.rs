@@ -40,7 +40,7 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    /// 11 bytes around 189.
+    /// Returns 11 bytes around 189.
     pub(super) fn new() -> Parcel {
         Parcel { text: "x".repeat(189) }
     }
@@ -58,7 +58,7 @@ pub(crate) struct List {
     items: Vec<u8>,
 }
 
-/// Five steps in sequence, each with its undo. With `fails` the fifth fails for good.
+/// Makes five steps in sequence, each with its undo. With `fails` the fifth fails for good.
 pub(super) fn saga(fails: bool) -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
     saga_of(if fails { "bench-undone" } else { "bench-saga" }, fails, false)
 }
@@ -87,7 +87,7 @@ fn saga_of(
     })
 }
 
-/// One step that is to be tried again in a day.
+/// Makes one step that is to be tried again in a day.
 pub(super) fn waiting() -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
     Workflow::build("bench-waiting", 1, |saga, input: Ref<Parcel>| {
         let step = saga.step("s1", LATER, &input).compensate(UNDO);

@@ -178,7 +178,8 @@ fn listen(flight: &std::sync::Arc<Flight>, stage: &mut Stage) -> JoinSet<()> {
     listeners
 }
 
-/// The tables must say that every run that was started ended as it should; else the figures are worth nothing.
+/// Checks that the tables say that every run that was started ended as it should; else the figures are worth
+/// nothing.
 async fn agree(
     gauge: &mut Gauge,
     workflow: &str,
@@ -241,7 +242,7 @@ pub(super) async fn starts(
     ground.drop_database(&name).await
 }
 
-/// One fan-out after the other, of `items` items each.
+/// Measures one fan-out after the other, of `items` items each.
 pub(super) async fn fan_out(
     ground: &mut Ground,
     options: &BenchOptions,

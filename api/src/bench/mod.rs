@@ -126,7 +126,7 @@ impl BenchOptions {
         (self.time() / 5).min(Duration::from_secs(3))
     }
 
-    /// The floor is steady and needs less time than the load.
+    /// Returns the time for the floor, which is steady and needs less than the load.
     fn floor_time(&self) -> Duration {
         self.time().clamp(Duration::from_secs(2), Duration::from_secs(10))
     }
@@ -151,7 +151,7 @@ pub(crate) async fn run(mut options: BenchOptions, form: Option<Form>) -> anyhow
     Ok(())
 }
 
-/// Each repetition goes through all there is to measure, so that an hour in which the machine is slow is slow for all.
+/// Measures everything in each repetition, so that an hour in which the machine is slow is slow for all.
 async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<Figures>> {
     let kinds: Vec<(Workload, u32)> = options
         .workloads

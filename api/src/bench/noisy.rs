@@ -39,7 +39,7 @@ enum Noise {
 }
 
 impl Noise {
-    /// Over how many connections it is made.
+    /// Returns over how many connections it is made.
     fn connections(self) -> usize {
         match self {
             Noise::Batches => 24,

@@ -33,7 +33,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// The server at `url`, or a private one.
+    /// Prepares the server at `url`, or a private one.
     pub(super) async fn prepare(
         url: Option<&str>,
         settings: &[(String, String)],
@@ -95,7 +95,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Processor seconds of all of PostgreSQL, when it runs on this machine.
+    /// Returns the processor seconds of all of PostgreSQL, when it runs on this machine.
     pub(super) fn postgres_cpu(&self) -> Option<f64> {
         self.postmaster.map(cpu::of_family)
     }
@@ -155,7 +155,7 @@ impl Stage {
         Ok(Stage { name, database, pairs })
     }
 
-    /// Processor seconds of all servers, and of all workers.
+    /// Returns the processor seconds of all servers, and of all workers.
     pub(super) fn cpu(&self) -> (f64, f64) {
         let of = |process: &Process| process.pid().map_or(0.0, cpu::of_process);
         let servers = self.pairs.iter().map(|pair| of(&pair.server)).sum();

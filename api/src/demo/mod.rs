@@ -199,7 +199,8 @@ impl Programme {
         Ok(())
     }
 
-    /// Runs that did not end as they should have, or whose history does not show what they were to show.
+    /// Lists runs that did not end as they should have, or whose history does not show what they were to
+    /// show.
     fn unexpected(&self, played: &[Played], told: &[Told<'_>]) -> Vec<String> {
         let mut unexpected = Vec::new();
         for (index, played) in played.iter().enumerate() {

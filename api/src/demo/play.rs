@@ -108,7 +108,7 @@ pub(crate) async fn undo_by_hand(
     Ok(lines)
 }
 
-/// Everything that happened to a run.
+/// Returns everything that happened to a run.
 pub(crate) async fn history(client: &Client, run: RunId) -> anyhow::Result<Vec<HistoryEntry>> {
     Ok(client.history(run).all().await?)
 }

@@ -20,14 +20,14 @@ impl Voice {
         Voice { silent }
     }
 
-    /// One line, or several.
+    /// Prints one line, or several.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.silent {
             print::line(text);
         }
     }
 
-    /// A line for something that is up now.
+    /// Prints a line for something that is up now.
     pub(crate) fn started(&self, name: &str, what: &str, pid: Option<u32>, since: Instant) {
         let pid = pid.map_or(String::new(), |pid| format!("pid {pid}"));
         let took = since.elapsed().as_millis();
@@ -56,7 +56,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// One more is done. Without a terminal, every quarter is said.
+    /// Counts one more as done. Without a terminal, every quarter is said.
     pub(crate) fn step(&mut self) {
         self.done += 1;
         if let Some(bar) = &self.bar {
@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// All are done.
+    /// Finishes, as all are done.
     pub(crate) fn finish(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

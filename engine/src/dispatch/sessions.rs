@@ -95,7 +95,7 @@ impl Session {
         *self.namespace == *namespace && self.credential.as_deref() == credential
     }
 
-    /// Asks, with its next poll, what it holds.
+    /// Lets it be asked what it holds.
     pub(super) fn ask_for_holding(&mut self) {
         self.asks = true;
         self.bell.notify_one();

@@ -221,8 +221,8 @@ fn contradiction(says: Says, standing: &Standing<'_>) -> Option<&'static str> {
     }
 }
 
-/// An order meets the services in the order of [`Kind::ALL`], each when the one before is done, and is undone the
-/// other way round.
+/// Lists what was undone out of order: an order meets the services in the order of [`Kind::ALL`], each when the
+/// one before is done, and is undone the other way round.
 fn undone_out_of_order(ledgers: &[LedgerView]) -> Vec<String> {
     let mut undone: BTreeMap<&str, BTreeMap<Kind, (u64, u64)>> = BTreeMap::new();
     for view in ledgers {
@@ -254,7 +254,7 @@ fn count(entries: &[Entry], wanted: fn(&Fact) -> bool) -> u64 {
     entries.iter().filter(|entry| wanted(&entry.fact)).count() as u64
 }
 
-/// The effects that stand, with their orders.
+/// Returns the effects that stand, with their orders.
 fn standing(ledger: &Ledger) -> impl Iterator<Item = (&str, &Effect)> {
     ledger.entries().iter().filter_map(|entry| match &entry.fact {
         Fact::Done { effect, .. }
@@ -266,7 +266,7 @@ fn standing(ledger: &Ledger) -> impl Iterator<Item = (&str, &Effect)> {
     })
 }
 
-/// Pieces, cents or parcels.
+/// Returns the number of pieces, cents or parcels.
 fn measure(effect: &Effect) -> u64 {
     match effect {
         Effect::Reserve(reserve) => u64::from(reserve.quantity),
@@ -317,7 +317,8 @@ impl Net {
         }
     }
 
-    /// A receipt that was mailed stays mailed, so it is compared by the claims alone.
+    /// Says how the ledgers differ from a run. A receipt that was mailed stays mailed, so it is
+    /// compared by the claims alone.
     fn differs_from(&self, run: &RunStory) -> Option<String> {
         if run.succeeded {
             let total = run.bill.total.to_string();

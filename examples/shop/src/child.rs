@@ -13,8 +13,8 @@ pub fn announce(up: &str, url: &str) {
     let _ = out.flush();
 }
 
-/// Ready when the process is asked to stop (SIGTERM, ctrl-c), or, `with_parent`, when standard input ends, as it
-/// does when the parent is gone, however it went.
+/// Waits until the process is asked to stop (SIGTERM, ctrl-c), or, `with_parent`, until standard input ends, as
+/// it does when the parent is gone, however it went.
 pub async fn told_to_stop(with_parent: bool) {
     let parent_gone = async {
         if with_parent {

@@ -84,7 +84,7 @@ pub struct WorkerArgs {
     with_parent: bool,
 }
 
-/// Is one process of the shop until it is told to stop.
+/// Runs one process of the shop until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start or go on; the message says why.

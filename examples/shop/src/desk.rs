@@ -78,7 +78,7 @@ impl Desk {
         Ok(Desk { books: Arc::new(Mutex::new(Books { service, file })), entries })
     }
 
-    /// Everything the service did.
+    /// Returns everything that the service did.
     #[must_use]
     pub fn ledger(&self) -> LedgerView {
         self.with(|books| LedgerView {

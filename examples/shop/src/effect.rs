@@ -18,7 +18,7 @@ impl Kind {
     /// All of them, in the order in which an order meets them.
     pub const ALL: [Kind; 3] = [Kind::Stock, Kind::Payment, Kind::Shipping];
 
-    /// The word used on the command line and in tables.
+    /// Returns the word used on the command line and in tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ pub struct Mail {
 }
 
 impl Effect {
-    /// The operation that has this effect.
+    /// Returns the operation that has this effect.
     #[must_use]
     pub fn op(&self) -> Op {
         match self {
@@ -91,7 +91,7 @@ impl Effect {
         }
     }
 
-    /// The goods it is about, if it is about goods.
+    /// Returns the goods it is about, if it is about goods.
     #[must_use]
     pub fn sku(&self) -> Option<&str> {
         match self {
@@ -126,7 +126,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The word used in JSON and in tables.
+    /// Returns the word used in JSON and in tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -259,7 +259,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// An error as `application/problem+json`.
+/// Returns an error as `application/problem+json`.
 fn problem(status: u16, code: &str, detail: &str, retry_after: Option<u64>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut headers = HeaderMap::new();

@@ -94,13 +94,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger whose receipts begin with `receipt_prefix`.
+    /// Returns an empty ledger whose receipts begin with `receipt_prefix`.
     #[must_use]
     pub fn new(receipt_prefix: &'static str) -> Ledger {
         Ledger { receipt_prefix, entries: Vec::new(), marks: HashMap::new() }
     }
 
-    /// All entries, in order.
+    /// Returns all entries, in order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -11,7 +11,7 @@ use crate::service::Shelf;
 /// The orders that the shop brings along.
 const OWN: &str = include_str!("../orders.ndjson");
 
-/// The orders that the shop brings along.
+/// Returns the orders that the shop brings along.
 ///
 /// # Errors
 /// Never as they stand; the tests read them.
@@ -72,7 +72,7 @@ pub fn bill(order: &Order) -> Result<Bill, String> {
     Ok(Bill { goods, total })
 }
 
-/// An address in one line, as on a parcel.
+/// Returns an address in one line, as on a parcel.
 #[must_use]
 pub fn one_line(address: &ShipTo) -> String {
     let city = [address.postal_code.as_deref(), Some(&address.city), address.region.as_deref()];

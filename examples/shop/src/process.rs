@@ -70,7 +70,8 @@ impl Process {
         Ok((process, url))
     }
 
-    /// The same, with what the process prints after that; it blocks when nobody reads it.
+    /// Starts the same, and returns what the process prints after that; it blocks when nobody reads
+    /// it.
     ///
     /// # Errors
     /// As for [`Process::start`].
@@ -138,7 +139,7 @@ impl Process {
         }
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     #[must_use]
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -110,7 +110,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service with an empty ledger and endless stock.
+    /// Returns a service with an empty ledger and endless stock.
     #[must_use]
     pub fn new(kind: Kind) -> Service {
         let receipt_prefix = match kind {
@@ -153,7 +153,7 @@ impl Service {
         self.came_too_late
     }
 
-    /// The switchboard.
+    /// Returns the switchboard.
     pub fn faults(&mut self) -> &mut Switchboard {
         &mut self.faults
     }
@@ -234,7 +234,7 @@ impl Service {
         }
     }
 
-    /// The answer that follows from what already happened, if any.
+    /// Returns the answer that follows from what already happened, if any.
     fn replay(&mut self, request: &Request) -> Option<Answer> {
         let key = request.key()?;
         match (request, self.ledger.standing(key)) {

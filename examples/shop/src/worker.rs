@@ -39,7 +39,7 @@ pub struct Services {
     pub die_after: Option<u64>,
 }
 
-/// The handlers of all tasks of `place-order`.
+/// Returns the handlers of all tasks of `place-order`.
 ///
 /// # Errors
 /// When the HTTP client cannot be set up.
@@ -71,7 +71,7 @@ struct Shop {
     effects: AtomicU64,
 }
 
-/// A handler with its shop at hand.
+/// Makes a handler with its shop at hand.
 fn bind<In, Work>(
     shop: &Arc<Shop>,
     handler: fn(Arc<Shop>, TaskContext, In) -> Work,
@@ -246,7 +246,7 @@ impl Shop {
         Ok(response.json().await?)
     }
 
-    /// The fault of the worker: between the effect and its report, it is gone.
+    /// Ends the worker if its fault is due: between the effect and its report, it is gone.
     fn die_if_due(&self, response: &Response) {
         let Some(limit) = self.services.die_after else { return };
         if response.headers().contains_key(REPLAYED_HEADER) {

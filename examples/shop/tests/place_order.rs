@@ -62,7 +62,7 @@ impl Shop {
         self.kit().run(&self.order).await
     }
 
-    /// What stands in the ledgers, after it was found to be what the runs say.
+    /// Checks that what stands in the ledgers is what the runs say.
     #[track_caller]
     fn assert_agrees(&self, runs: &[(&Order, &TestRun<Receipt>)]) {
         let told = |(order, run): &(&Order, &TestRun<Receipt>)| {

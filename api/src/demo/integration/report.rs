@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Everything that does not add up; nothing in a good world.
+    /// Lists everything that does not add up; nothing in a good world.
     pub(super) fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut must = |holds: bool, what: &str| {
@@ -116,7 +116,8 @@ impl World {
         wrong
     }
 
-    /// Each customer and order that came into being has one run that succeeded, and its own event.
+    /// Checks that each customer and order that came into being has one run that succeeded, and its
+    /// own event.
     fn runs_add_up(&self, must: &mut impl FnMut(bool, &str)) {
         let mut made = 0;
         for event in self.events.iter().filter(|event| event["op"] == "C") {
@@ -156,7 +157,7 @@ impl World {
         }
     }
 
-    /// Everything as JSON.
+    /// Returns everything as JSON.
     pub(super) fn json(&self, wrong: &[String]) -> Value {
         let lines: Vec<Value> = self
             .sent

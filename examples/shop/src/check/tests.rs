@@ -29,7 +29,7 @@ fn claim(step: &str, service: Kind, key: u128) -> Claim {
 }
 
 impl Case {
-    /// Everything was done.
+    /// Makes a case in which everything was done.
     fn done() -> Case {
         let ship = Ship { carrier: "Mule".to_owned(), to: "Here".to_owned() };
         let mail = Mail { contact: "Ada".to_owned(), text: "Thanks".to_owned() };
@@ -59,7 +59,7 @@ impl Case {
         case
     }
 
-    /// The carrier refused, and all was undone.
+    /// Makes a case in which the carrier refused, and all was undone.
     fn undone() -> Case {
         let mut case = Case::done();
         case.shipping = Ledger::new("T");

@@ -8,7 +8,7 @@ use crate::effect::Kind;
 /// The step that is a fan-out; its effects are those of its items.
 pub const FAN_OUT: &str = "stock";
 
-/// In whose ledger the effect of a step stands; `None` for steps that only read.
+/// Returns in whose ledger the effect of a step stands; `None` for steps that only read.
 #[must_use]
 pub fn service_of(step: &str) -> Option<Kind> {
     match step {
