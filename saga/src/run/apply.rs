@@ -223,7 +223,10 @@ impl Run {
                 None
             }
             Event::GaveUp { step, fate, error } => self.gave_up(step, *fate, error.as_ref()),
-            Event::Parked { step } => self.change_at(step, |work| work.stage = Stage::Parked),
+            Event::Parked { step } => self.change_at(step, |work| {
+                work.revoke_unclaimed();
+                work.stage = Stage::Parked;
+            }),
             Event::Resumed { step } => self.change_at(step, |work| {
                 let action = work.resumes();
                 let tries = work.tries_mut(action);

@@ -13,6 +13,8 @@ use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
 /// Number of reports of one step or item that are remembered; of earlier ones, only what follows from its
 /// state.
 const REMEMBERED: usize = 16;
+/// The code of a failure that is not remembered.
+const FORGOTTEN: &str = "";
 
 /// The report that ended an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +55,13 @@ impl Activity {
         match self.aside_mut().said.iter_mut().rev().find(this) {
             Some(said) => said.contradicted = true,
             None => {
-                self.note_report(action, attempt, What::Succeeded);
+                let what = if self.succeeded_last(action, attempt) {
+                    What::Succeeded
+                } else {
+                    let kind = FailureKind::Retryable;
+                    What::Failed { kind, code: FORGOTTEN.to_owned() }
+                };
+                self.note_report(action, attempt, what);
                 self.note_contradiction(action, attempt);
             }
         }
@@ -70,6 +78,16 @@ impl Activity {
             || self.lost(Action::Forward, attempt).is_some();
         if attempt > 0 && matches!(self.stage, Stage::Succeeded(_)) && !is_other {
             self.note_report(Action::Forward, attempt, What::Succeeded);
+        }
+    }
+
+    /// Whether an attempt whose report is not remembered by itself is the last one and succeeded: what stands says so.
+    fn succeeded_last(&self, action: Action, attempt: u32) -> bool {
+        match action {
+            Action::Forward => {
+                attempt == self.tries.attempt && matches!(self.stage, Stage::Succeeded(_))
+            }
+            Action::Verify | Action::Compensate => true,
         }
     }
 
@@ -95,12 +113,12 @@ impl Activity {
         };
         match (said, outcome) {
             (Some(What::Failed { kind, code }), TaskOutcome::Failed(error)) => {
-                (*kind, code) == (error.kind, &error.code)
+                code == FORGOTTEN || (*kind, code) == (error.kind, &error.code)
             }
             (
                 Some(What::Failed { code: first, .. }),
                 TaskOutcome::DoneWithoutOutput { code, .. },
-            ) => first == code,
+            ) => first == FORGOTTEN || first == code,
             // A verification whose answer says neither has failed by what it says, as one that denies what was done; and work
             // that is done by what its output would have made of the run.
             (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
@@ -165,6 +183,7 @@ impl Activity {
     /// Describes the report that ended an attempt.
     fn said_words(&self, task: &TaskKey) -> String {
         match self.was_said(task.action, task.attempt).map(|said| &said.what) {
+            Some(What::Failed { code, .. }) if code == FORGOTTEN => "failed".to_owned(),
             Some(What::Failed { kind, code }) => {
                 let kind = serde_json::to_value(kind).unwrap_or_default();
                 format!("failed ({}, {code})", kind.as_str().unwrap_or_default())
@@ -172,8 +191,7 @@ impl Activity {
             Some(What::Happened) => "happened".to_owned(),
             Some(What::NotHappened) => "not happened".to_owned(),
             Some(What::Succeeded) => "succeeded".to_owned(),
-            None if task.action == Action::Compensate => "succeeded".to_owned(),
-            None if matches!(self.stage, Stage::Succeeded(_)) => "succeeded".to_owned(),
+            None if self.succeeded_last(task.action, task.attempt) => "succeeded".to_owned(),
             None => "failed".to_owned(),
         }
     }

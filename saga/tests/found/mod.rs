@@ -68,3 +68,42 @@ fn a_verdict_of_before_a_rerun_contradicts_nothing() {
     let drawn = [(0, 31, 0, 0), (0, 178, 48, 0), (0, 0, 0, 0), (0, 0, 0, 0)];
     try_it(graph(&drawn, Some(2)), 0, history.to_vec());
 }
+
+/// A step was parked while no worker had its attempt; reports of that attempt were taken for repeats, until a person or a later
+/// contradiction said how the step ended.
+#[test]
+fn an_attempt_that_no_worker_had_is_over_once_its_step_is_parked() {
+    let history = [(186, 0, 13), (238, 0, 3), (44, 0, 84), (60, 0, 16)];
+    try_it(graph(&[(0, 8, 172, 0)], None), 0, history.to_vec());
+    let drawn = [(0, 0, 204, 0), (0, 50, 0, 0), (0, 116, 120, 0)];
+    let history = [(126, 0, 89), (234, 0, 1), (254, 0, 251), (60, 0, 52), (252, 0, 128)];
+    try_it(graph(&drawn, None), 76, history.to_vec());
+    let drawn = [(0, 91, 124, 0), (0, 174, 0, 0), (200, 1, 0, 0), (244, 52, 108, 0)];
+    let history = [
+        (0, 56, 0),
+        (181, 0, 116),
+        (16, 0, 0),
+        (149, 0, 16),
+        (42, 0, 1),
+        (206, 0, 43),
+        (96, 36, 0),
+        (101, 0, 0),
+        (252, 0, 28),
+        (60, 0, 216),
+    ];
+    try_it(graph(&drawn, None), 0, history.to_vec());
+    let history = [
+        (192, 0, 0),
+        (0, 0, 0),
+        (5, 0, 20),
+        (37, 0, 92),
+        (186, 0, 28),
+        (170, 0, 1),
+        (94, 0, 71),
+        (92, 19, 36),
+        (96, 86, 0),
+        (149, 0, 0),
+        (76, 0, 56),
+    ];
+    try_it(graph(&[(0, 81, 108, 52), (49, 0, 0, 0)], None), 57, history.to_vec());
+}
