@@ -162,7 +162,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
         }
     }
 
-    /// Lets begin what the next lap has room for. Answers whether more waits.
+    /// Lets begin what the next lap has room for. Returns whether more waits.
     fn begin_lap(&self) -> bool {
         let mut state = self.lock();
         (state.left, state.since) = (self.bounds.lap, Instant::now());

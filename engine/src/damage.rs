@@ -85,7 +85,7 @@ async fn count(node: &Node, run: RunId) -> i64 {
     })
 }
 
-/// Puts a run aside, or says in the log why not. Answers whether it is.
+/// Puts a run aside, or says in the log why not. Returns whether it is.
 async fn put_aside_soon(node: &Node, run: RunId, what: &str, kind: IncidentKind) -> bool {
     let put = put_aside_as(node, run, what, kind).await;
     if let Err(error) = &put {

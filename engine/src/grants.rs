@@ -17,7 +17,7 @@ const MOST: i64 = 1_000;
 const LONGEST: usize = 63;
 
 impl Engine {
-    /// Lets a role of the database act in a namespace. Answers whether it could not before.
+    /// Lets a role of the database act in a namespace. Returns whether it could not before.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such role.

@@ -64,7 +64,7 @@ fn hasty_place_order() -> Definition {
     definition
 }
 
-/// A fresh, migrated database.
+/// Returns a fresh, migrated database.
 async fn database(name: &str) -> String {
     let server = postgres::server().await;
     server.create_database(name).await.unwrap();

@@ -23,7 +23,7 @@ fn scenario<'a>(report: &'a Value, order: &str) -> &'a Value {
     scenarios.iter().find(|scenario| scenario["order"] == order).unwrap()
 }
 
-/// An empty directory for temporary files of everybody, as `/tmp` is one.
+/// Returns an empty directory for temporary files of everybody, as `/tmp` is one.
 fn scratch() -> PathBuf {
     let dir = PathBuf::from(format!("/tmp/backstitch-demo-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();

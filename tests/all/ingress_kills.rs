@@ -203,7 +203,7 @@ async fn imported(sender: &Sender, imports: &[String]) {
     }
 }
 
-/// All events up to the head, once nothing comes any more.
+/// Returns all events up to the head, once nothing comes any more.
 async fn log(sender: &Sender) -> Vec<Value> {
     let (mut events, mut after) = (Vec::new(), 0);
     loop {

@@ -27,7 +27,7 @@ fn is_full() -> bool {
     std::env::var("BACKSTITCH_SCALE").is_ok_and(|scale| scale == "full")
 }
 
-/// The memory that a process has now, in bytes.
+/// Returns the memory that a process has now, in bytes.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -75,7 +75,7 @@ async fn set_up(http: &Client, server: &Server<'_>, namespace: &str) {
     ask(http, server, namespace, source).await;
 }
 
-/// Sends a file of so many rows of about 2 kB while it is made. Answers its bytes and what the server answered.
+/// Sends a file of so many rows of about 2 kB while it is made. Returns its bytes and what the server answered.
 async fn send_file(address: SocketAddr, rows: u64) -> (u64, Value) {
     let row = |at: u64| format!("{{\"id\":\"r-{at:09}\",\"note\":\"{}\"}}\n", "x".repeat(2_000));
     let length = row(0).len() as u64 * rows;

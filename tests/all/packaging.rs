@@ -14,7 +14,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The texts in quotes of the list `name` in a section of `deny.toml`.
+/// Returns the texts in quotes of the list `name` in a section of `deny.toml`.
 fn listed(section: &str, name: &str) -> BTreeSet<String> {
     let text = read("deny.toml");
     let (_, section) = text.split_once(&format!("[{section}]\n")).expect("the section");

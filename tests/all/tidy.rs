@@ -11,7 +11,7 @@ struct Source {
     text: String,
 }
 
-/// Every Rust file of the workspace.
+/// Returns every Rust file of the workspace.
 fn sources() -> Vec<Source> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");

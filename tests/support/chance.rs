@@ -5,7 +5,8 @@
 pub struct Chance(u64);
 
 impl Chance {
-    /// The seed in `BACKSTITCH_TEST_SEED`, else one from the clock; printed, so that a failure can be had again.
+    /// Returns the seed in `BACKSTITCH_TEST_SEED`, else one from the clock; printed, so that a failure can be had
+    /// again.
     #[must_use]
     pub fn seeded() -> Chance {
         let given = std::env::var("BACKSTITCH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -35,7 +36,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }

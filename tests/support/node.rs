@@ -17,7 +17,7 @@ use crate::postgres::as_server;
 /// The namespace of most tests.
 pub const NS: &str = "test";
 
-/// A node on the database of `url`, changed by `change`. It connects as a role that owns nothing.
+/// Returns a node on the database of `url`, changed by `change`. It connects as a role that owns nothing.
 ///
 /// # Panics
 /// When it does not start.
@@ -30,7 +30,7 @@ pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
     Engine::start(options).await.expect("a node")
 }
 
-/// A payload from text that is JSON.
+/// Returns a payload from text that is JSON.
 ///
 /// # Panics
 /// When it is not.
@@ -57,7 +57,7 @@ pub fn by(reason: &str) -> By {
     By { actor: "ann".into(), reason: reason.to_owned() }
 }
 
-/// A start request.
+/// Returns a start request.
 #[must_use]
 pub fn start(workflow: &str, input: &str) -> StartRun {
     StartRun {
@@ -76,7 +76,7 @@ pub fn start(workflow: &str, input: &str) -> StartRun {
     }
 }
 
-/// A definition of task steps in a row, each compensated, with short timeouts.
+/// Returns a definition of task steps in a row, each compensated, with short timeouts.
 #[must_use]
 pub fn chain(name: &str, steps: &[&str]) -> String {
     let mut before = None;
@@ -96,7 +96,7 @@ pub fn chain(name: &str, steps: &[&str]) -> String {
     format!(r#"{{"name":"{name}","version":1,"steps":[{}]}}"#, steps.join(","))
 }
 
-/// A definition with one fan-out over `/input`.
+/// Returns a definition with one fan-out over `/input`.
 #[must_use]
 pub fn fan(name: &str, max_concurrency: u32, join: &str) -> String {
     format!(
@@ -120,7 +120,7 @@ pub struct Hand {
 }
 
 impl Hand {
-    /// A worker for the handlers `do` and `undo`.
+    /// Returns a worker for the handlers `do` and `undo`.
     #[must_use]
     pub fn new(engine: &Engine) -> Hand {
         Hand { engine: engine.clone(), session: Uuid::new_v4(), names: vec!["do", "undo"] }
@@ -188,7 +188,7 @@ impl Hand {
     }
 }
 
-/// The report that `offer` came to `outcome`.
+/// Returns the report that `offer` came to `outcome`.
 #[must_use]
 pub fn report(offer: &TaskOffer, outcome: TaskOutcome) -> TaskReport {
     TaskReport {

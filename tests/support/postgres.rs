@@ -12,7 +12,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The role that nodes of tests connect as: it reads and writes rows, and owns nothing.
 const SERVER_ROLE: &str = "server_of_tests";
 
-/// The URL with which a node connects to the database of `url`, which is the owner's. A pooler's stays as it is.
+/// Returns the URL with which a node connects to the database of `url`, which is the owner's. A pooler's stays as it
+/// is.
 #[must_use]
 pub fn as_server(url: &str) -> String {
     url.replace("://backstitch@localhost/", &format!("://{SERVER_ROLE}@localhost/"))
@@ -27,7 +28,7 @@ pub async fn migrate(url: &str) {
     backstitch_engine::grant_server(url, SERVER_ROLE, None).await.expect("rights");
 }
 
-/// The server of this test process, started by the first test that needs it and stopped when the process ends.
+/// Returns the server of this test process, started by the first test that needs it and stopped when the process ends.
 ///
 /// # Panics
 /// When it cannot be started: no test that asks for it could go on.
@@ -40,7 +41,7 @@ pub async fn server() -> &'static LocalPostgres {
     SERVER.get_or_try_init(start).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The URL of a migrated database that nobody else uses.
+/// Returns the URL of a migrated database that nobody else uses.
 ///
 /// # Panics
 /// When there is none to be had.

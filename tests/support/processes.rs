@@ -26,7 +26,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program at `path`. The logs of `test` go to a directory of its own, which is left behind when it fails.
+    /// Returns the program at `path`. The logs of `test` go to a directory of its own, which is left behind when it
+    /// fails.
     ///
     /// # Panics
     /// When the directory cannot be made.
@@ -95,13 +96,13 @@ impl<'a> Server<'a> {
         format!("http://{}", self.address)
     }
 
-    /// The same as an address.
+    /// Returns the same as an address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process id.
+    /// Returns its process id.
     ///
     /// # Panics
     /// When it has ended.
@@ -110,7 +111,7 @@ impl<'a> Server<'a> {
         self.process.pid().expect("it runs")
     }
 
-    /// A client of it, which bears its being away for a while.
+    /// Returns a client of it, which bears its being away for a while.
     ///
     /// # Panics
     /// When the client cannot be set up.
@@ -131,8 +132,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// An address that nobody listens on. Its port is none of those that connections get by themselves: one of them would be in the way
-/// of a server that starts again.
+/// Returns an address that nobody listens on. Its port is none of those that connections get by themselves: one of
+/// them would be in the way of a server that starts again.
 ///
 /// # Panics
 /// When no port is free.
@@ -175,7 +176,7 @@ impl Services {
         Services { desks }
     }
 
-    /// The desk of one of them.
+    /// Returns the desk of one of them.
     ///
     /// # Panics
     /// Never: there is one of each kind.

@@ -24,7 +24,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to the server whose socket is in `dir`.
+    /// Returns a proxy to the server whose socket is in `dir`.
     ///
     /// # Panics
     /// When no port is to be had.
@@ -62,7 +62,7 @@ impl Proxy {
         self.silent.send_replace(true);
     }
 
-    /// The URL of `database` through the proxy.
+    /// Returns the URL of `database` through the proxy.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://backstitch@127.0.0.1:{}/{database}?sslmode=disable", self.port)

@@ -40,7 +40,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     /// When it is not JSON.
@@ -49,7 +49,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The problem's code; the answer must be a problem of this status.
+    /// Returns the problem's code; the answer must be a problem of this status.
     ///
     /// # Panics
     /// When it is not.
@@ -76,7 +76,7 @@ impl Answer {
 }
 
 impl Server {
-    /// A server with this access on a fresh database.
+    /// Returns a server with this access on a fresh database.
     ///
     /// # Panics
     /// When it does not start.
@@ -84,7 +84,7 @@ impl Server {
         Server::start_within(access, Limits::default()).await
     }
 
-    /// The same with other limits.
+    /// Returns the same with other limits.
     ///
     /// # Panics
     /// When it does not start.
@@ -105,7 +105,7 @@ impl Server {
         Server::configured(database, config).await
     }
 
-    /// A server that is set up like this, on a fresh database.
+    /// Returns a server that is set up like this, on a fresh database.
     ///
     /// # Panics
     /// When it does not start.
@@ -113,7 +113,7 @@ impl Server {
         Server::configured(database().await, config).await
     }
 
-    /// The same, where no namespace may have more than `ceiling` says.
+    /// Returns the same, where no namespace may have more than `ceiling` says.
     ///
     /// # Panics
     /// When it does not start.
@@ -125,7 +125,7 @@ impl Server {
         Server::of(node(&database, limit).await, database, config).await
     }
 
-    /// A server that takes envelopes of what clients have encrypted, whatever a schema says.
+    /// Returns a server that takes envelopes of what clients have encrypted, whatever a schema says.
     ///
     /// # Panics
     /// When it does not start.
@@ -153,7 +153,7 @@ impl Server {
         Server { engine, access, database, url, client, stop: Some(stop), served }
     }
 
-    /// The URL of its database.
+    /// Returns the URL of its database.
     #[must_use]
     pub fn database(&self) -> &str {
         &self.database
@@ -165,13 +165,13 @@ impl Server {
         &self.url
     }
 
-    /// A request with no headers of ours.
+    /// Returns a request with no headers of ours.
     pub fn bare(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().expect("a method");
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    /// A request; on an open server it is in the namespace of the tests.
+    /// Returns a request; on an open server it is in the namespace of the tests.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let request = self.bare(method, path);
         match self.access {
@@ -205,7 +205,7 @@ impl Server {
     }
 }
 
-/// The request with a JSON body.
+/// Returns the request with a JSON body.
 #[expect(clippy::needless_pass_by_value, reason = "tests pass text, values and references")]
 pub fn with_json(request: RequestBuilder, body: impl ToString) -> RequestBuilder {
     request.header("content-type", "application/json").body(body.to_string())
@@ -263,13 +263,13 @@ impl Operation {
         self.path.starts_with("/v1/in/")
     }
 
-    /// The path with `id` as the run's id and something plausible for the rest.
+    /// Returns the path with `id` as the run's id and something plausible for the rest.
     #[must_use]
     pub fn path(&self, id: &str) -> String {
         self.path_with(id, "", "")
     }
 
-    /// The same with `value`, encoded, for the parameter `name`.
+    /// Returns the same with `value`, encoded, for the parameter `name`.
     #[must_use]
     pub fn path_with(&self, id: &str, name: &str, value: &str) -> String {
         let mut path = self.path.clone();
@@ -289,7 +289,7 @@ impl Operation {
     }
 }
 
-/// All operations of the OpenAPI document.
+/// Returns all operations of the OpenAPI document.
 ///
 /// # Panics
 /// When the document is not as it should be.
@@ -337,7 +337,7 @@ fn parameter(parameter: &Value) -> Parameter {
     Parameter { name: text("name"), place: text("in"), example, words: words(&parameter["schema"]) }
 }
 
-/// The words of an enumeration, also behind references and beside null.
+/// Returns the words of an enumeration, also behind references and beside null.
 fn words(schema: &Value) -> Vec<String> {
     let listed = |schema: &Value| -> Vec<String> {
         let words = schema["enum"].as_array().into_iter().flatten();

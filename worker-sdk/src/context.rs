@@ -114,7 +114,7 @@ impl InFlight {
         self.codec.encode(progress, context).map_err(serde_json::Error::custom)
     }
 
-    /// Begins it, unless it goes back to the server. Answers whether it does begin.
+    /// Begins it, unless it goes back to the server. Returns whether it does begin.
     pub(crate) fn begin(&self) -> bool {
         self.turn(BEGUN)
     }

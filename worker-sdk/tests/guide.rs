@@ -4,7 +4,7 @@
 const GUIDE: &str = include_str!("../../docs/sdk.md");
 const PROGRAM: &str = include_str!("../examples/buy.rs");
 
-/// Checks that all Rust of a page stands in a program. Answers how many blocks it has.
+/// Checks that all Rust of a page stands in a program. Returns how many blocks it has.
 fn shown(page: &str, program: &str) -> usize {
     let lines = |text: &str| {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")

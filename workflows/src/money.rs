@@ -27,8 +27,8 @@ impl Money {
         self.hundredths
     }
 
-    /// Multiplies this by `quantity`, less a share of it (`0.15` for 15 per cent), rounded half up to hundredths. `None` when
-    /// that is more than fits.
+    /// Multiplies this by `quantity`, less a share of it (`0.15` for 15 per cent), rounded half up to hundredths.
+    /// `None` when that is more than fits.
     #[must_use]
     pub fn times_less(self, quantity: u32, share: Money) -> Option<Money> {
         let kept = 100_i128 - i128::from(share.hundredths);

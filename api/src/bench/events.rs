@@ -102,7 +102,7 @@ async fn fill(url: &str, events: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads with all consumers for a while. Answers how many events they have read, and the microseconds of each page.
+/// Reads with all consumers for a while. Returns how many events they have read, and the microseconds of each page.
 async fn read_for(url: &str, time: Duration) -> anyhow::Result<(u64, Vec<u64>)> {
     let until = Instant::now() + time;
     let mut readers = JoinSet::new();

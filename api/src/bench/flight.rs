@@ -199,7 +199,7 @@ impl Flight {
         Ok(starters)
     }
 
-    /// Starts no more, and waits until all have ended. Answers how often a server was too busy.
+    /// Starts no more, and waits until all have ended. Returns how often a server was too busy.
     pub(super) async fn land(
         &self,
         mut starters: JoinSet<anyhow::Result<u64>>,

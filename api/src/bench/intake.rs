@@ -97,7 +97,7 @@ struct Door {
 }
 
 impl Door {
-    /// Sends the next request. Answers how many documents it had.
+    /// Sends the next request. Returns how many documents it had.
     async fn send(&self, http: &Client) -> anyhow::Result<u64> {
         let count = if self.kind == Kind::Batches { BATCH as u64 } else { 1 };
         let first = self.named.fetch_add(count, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Door {
         Ok(count)
     }
 
-    /// Sends for a while over all connections; with `pause` each of them waits so long between the beginnings of two requests. Answers how many
+    /// Sends for a while over all connections; with `pause` each of them waits so long between the beginnings of two requests. Returns how many
     /// documents were taken in, and the microseconds of each request from when it was due.
     async fn run(
         &self,

@@ -22,7 +22,7 @@ pub(super) struct Population {
 
 impl Population {
     /// Lets one saga end and another wait for its next attempt, over HTTP like any run, and copies what the engine
-    /// wrote of them. Answers how many runs of the saga there are now.
+    /// wrote of them. Returns how many runs of the saga there are now.
     pub(super) async fn settle(&self, ground: &Ground, stage: &Stage) -> anyhow::Result<u64> {
         let client = Client::new(&stage.pairs[0].url)?;
         let saga = flows::saga(false)?;

@@ -202,7 +202,7 @@ impl Session {
         self.names == 0
     }
 
-    /// Takes note of the kinds of task it does. Answers whether they changed; `None` when its namespace may not have so many
+    /// Takes note of the kinds of task it does. Returns whether they changed; `None` when its namespace may not have so many
     /// names, which leaves it with those of before.
     pub(super) fn wants(
         &mut self,
@@ -299,7 +299,7 @@ impl Session {
         self.bell.notify_one();
     }
 
-    /// Drops what waits here of `run` and was taken from it. Answers whether anything was.
+    /// Drops what waits here of `run` and was taken from it. Returns whether anything was.
     pub(super) fn drop_revoked(
         &mut self,
         run: RunId,

@@ -317,7 +317,7 @@ impl Shard {
         (batch, quiet)
     }
 
-    /// Takes the run of commands out of memory, or makes the one that they begin. Answers commands for a run that does
+    /// Takes the run of commands out of memory, or makes the one that they begin. Returns commands for a run that does
     /// not exist.
     fn run_of(
         &mut self,

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::schemas::{Schemas, Verdict};
 
 /// Looks at the output that a command brings. One that is not what the definition promises makes the attempt one that is
-/// done without an output. Answers a refusal when it takes longer: the command is to be decided again.
+/// done without an output. Returns a refusal when it takes longer: the command is to be decided again.
 pub(super) fn look_at(
     schemas: &Schemas,
     namespace: &Arc<str>,

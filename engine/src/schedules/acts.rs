@@ -30,7 +30,7 @@ pub(crate) const BACKFILLS: usize = 10;
 const SHOWN: usize = 100;
 
 impl Engine {
-    /// Makes a schedule, or replaces its spec whole. Answers whether it is new.
+    /// Makes a schedule, or replaces its spec whole. Returns whether it is new.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it, [`Error::Busy`].
@@ -222,7 +222,7 @@ fn act<'a>(
     Act { namespace, thing: Thing::Schedule, name, at, verb, by, detail: None }
 }
 
-/// Replaces the spec of a schedule. Answers what goes into its history.
+/// Replaces the spec of a schedule. Returns what goes into its history.
 fn respecify(row: &mut ScheduleRow, spec: &ScheduleSpec, now: Time) -> Vec<Told> {
     let calendar = calendar(row).ok();
     let mut state = row.state.clone();

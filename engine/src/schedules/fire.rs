@@ -74,7 +74,7 @@ fn is_started(told: &Told) -> bool {
     told.start.outcome == StartOutcome::Started
 }
 
-/// Does what one schedule has to do now. Answers what was written into its history.
+/// Does what one schedule has to do now. Returns what was written into its history.
 pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>, Error> {
     let mut written = Vec::new();
     // Results of starts that are not written yet.
@@ -131,7 +131,7 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
     Ok(written)
 }
 
-/// Cancels the run that is replaced and makes the starts that are going. Answers whether all came to an end.
+/// Cancels the run that is replaced and makes the starts that are going. Returns whether all came to an end.
 async fn carry_out(
     node: &Node,
     row: &mut ScheduleRow,

@@ -211,7 +211,7 @@ impl State {
         self.paused.is_some() && one.origin == StartOrigin::Cron
     }
 
-    /// Lets starts go, wait or fall away, in order. Answers whether a run of this schedule is in the way of the next.
+    /// Lets starts go, wait or fall away, in order. Returns whether a run of this schedule is in the way of the next.
     fn decide(&mut self, plan: &Plan<'_>, now: Time, active: bool, turn: &mut Turn) -> bool {
         let mut busy = active || self.going().next().is_some();
         let mut queued = 0;
@@ -240,7 +240,7 @@ impl State {
         busy
     }
 
-    /// Lets the next instants of backfills go. Answers whether any has to wait.
+    /// Lets the next instants of backfills go. Returns whether any has to wait.
     fn take_up_backfills(&mut self, plan: &Plan<'_>, now: Time, mut busy: bool) -> bool {
         let mut blocked = false;
         for mut backfill in std::mem::take(&mut self.backfills) {

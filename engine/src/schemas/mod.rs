@@ -233,7 +233,7 @@ pub(crate) fn hold_to_budget(schema: Payload, document: Payload) {
     thread.expect("a thread").join().expect("evaluating a schema does not panic");
 }
 
-/// Compiles the schemas of a definition, each with its place, and finds misspelt keywords. Answers all that is wrong.
+/// Compiles the schemas of a definition, each with its place, and finds misspelt keywords. Returns all that is wrong.
 pub(crate) fn check_all(
     found: &[(String, Payload)],
     mut keep: impl FnMut(&str, &Arc<Schema>),

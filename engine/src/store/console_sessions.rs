@@ -42,7 +42,7 @@ pub(crate) async fn create(
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends a session and says so on `channel`. Answers whether there was one.
+/// Ends a session and says so on `channel`. Returns whether there was one.
 pub(crate) async fn end(
     connection: &mut PgConnection,
     digest: &[u8],

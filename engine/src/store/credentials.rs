@@ -110,7 +110,7 @@ pub(crate) async fn rotate(
     row.as_ref().map(|row| view(row, rotation.at)).transpose()
 }
 
-/// Withdraws a credential and says so on `channel`. Answers whether there was one.
+/// Withdraws a credential and says so on `channel`. Returns whether there was one.
 pub(crate) async fn revoke(
     connection: &mut PgConnection,
     (namespace, name): (&str, &str),

@@ -305,7 +305,7 @@ pub(crate) async fn establish(
     Ok(done.rows_affected() > 0)
 }
 
-/// Withdraws a fact. Answers whether it stood.
+/// Withdraws a fact. Returns whether it stood.
 pub(crate) async fn withdraw(
     connection: &mut PgConnection,
     namespace: &str,

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
 
-/// Grants a role that there is. Answers `None` when there is none, else whether it had no grant.
+/// Grants a role that there is. Returns `None` when there is none, else whether it had no grant.
 pub(crate) async fn grant(
     connection: &mut PgConnection,
     (namespace, role): (&str, &str),
@@ -38,7 +38,7 @@ pub(crate) async fn grant(
     Ok(Some(done.rows_affected() == 1))
 }
 
-/// Takes the grant of a role back. Answers whether it had one.
+/// Takes the grant of a role back. Returns whether it had one.
 pub(crate) async fn revoke(
     connection: &mut PgConnection,
     namespace: &str,

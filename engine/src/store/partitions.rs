@@ -127,7 +127,7 @@ impl Week {
     }
 }
 
-/// Makes the partitions of this week and the weeks to come. Answers which weeks have all of them.
+/// Makes the partitions of this week and the weeks to come. Returns which weeks have all of them.
 pub(crate) async fn prepare(
     connection: &mut PgConnection,
     now: Time,

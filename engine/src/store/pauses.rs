@@ -79,8 +79,7 @@ async fn change(
     Ok(done.rows_affected() == 1)
 }
 
-/// Pauses a workflow. Returns whether it was not paused before. Answers whether it was not paused
-/// before.
+/// Pauses a workflow. Returns whether it was not paused before.
 pub(crate) async fn pause(
     connection: &mut PgConnection,
     namespace: &str,
@@ -99,7 +98,7 @@ pub(crate) async fn pause(
     .await
 }
 
-/// Lets a workflow go on. Returns whether it was paused. Answers whether it was paused.
+/// Lets a workflow go on. Returns whether it was paused.
 pub(crate) async fn resume(
     connection: &mut PgConnection,
     namespace: &str,

@@ -96,7 +96,7 @@ pub(crate) async fn holding(
     rows.iter().map(holding).collect()
 }
 
-/// Reads the next `limit` runs of a range. Answers the last of them, if there may be more, and those past retention.
+/// Reads the next `limit` runs of a range. Returns the last of them, if there may be more, and those past retention.
 pub(crate) async fn page(
     connection: &mut PgConnection,
     range: &Range,

@@ -134,7 +134,7 @@ pub(crate) async fn walk(
     rows.iter().map(walked).collect()
 }
 
-/// Makes a schedule, with the act that does so. Answers whether the name was free.
+/// Makes a schedule, with the act that does so. Returns whether the name was free.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &ScheduleRow,

@@ -19,7 +19,7 @@ pub(crate) struct EarlySignal {
     pub(crate) actor: String,
 }
 
-/// Keeps a signal, unless one of its name is kept already. Answers the data that is kept then, and whose it is.
+/// Keeps a signal, unless one of its name is kept already. Returns the data that is kept then, and whose it is.
 pub(crate) async fn keep(
     connection: &mut PgConnection,
     early: &EarlySignal,

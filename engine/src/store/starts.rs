@@ -152,7 +152,7 @@ pub(crate) async fn refuse(
     Ok(())
 }
 
-/// Decides about a request that was refused: it waits again, or is dismissed. Answers whether there was one to decide
+/// Decides about a request that was refused: it waits again, or is dismissed. Returns whether there was one to decide
 /// about.
 pub(crate) async fn decide(
     connection: &mut PgConnection,

@@ -92,7 +92,7 @@ pub(crate) struct MigrationRow {
 const COLUMNS: &str = "namespace, id, workflow, from_version, to_version, mapping, on_obstacle, state, actor, \
     reason, created_at, stopped_because, ended_at";
 
-/// Writes a migration with all runs that have not ended, in one statement. Answers false when another migration of
+/// Writes a migration with all runs that have not ended, in one statement. Returns false when another migration of
 /// the workflow is under way.
 pub(crate) async fn create(
     connection: &mut PgConnection,
@@ -164,7 +164,7 @@ pub(crate) async fn claim(
     row.as_ref().map(|row| Ok((migration_row(row)?, row.try_get(13)?))).transpose()
 }
 
-/// Goes on working on a migration, perhaps in another state. Answers false when it is over.
+/// Goes on working on a migration, perhaps in another state. Returns false when it is over.
 pub(crate) async fn go_on(
     connection: &mut PgConnection,
     namespace: &str,

@@ -175,7 +175,7 @@ fn replay(view: &LedgerView, differences: &mut Vec<String>) -> Ledger {
     ledger
 }
 
-/// Compares each claim with its ledger, and each entry with the claims. Answers how many effects the runs say stand.
+/// Compares each claim with its ledger, and each entry with the claims. Returns how many effects the runs say stand.
 fn compare(
     service: Kind,
     runs: &[RunStory],

@@ -135,7 +135,7 @@ impl Ledger {
         receipt
     }
 
-    /// Undoes `key`, or revokes it when it never arrived. Answers the effect that was undone by this very call.
+    /// Undoes `key`, or revokes it when it never arrived. Returns the effect that was undone by this very call.
     pub fn undo(&mut self, at: u64, order: &str, key: Uuid, undo_key: Uuid) -> Option<Effect> {
         match self.standing(key) {
             Standing::Done { effect, .. } => {

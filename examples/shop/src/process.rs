@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program`; what it says on standard error goes to the end of `log`. Answers what it prints on standard
+    /// Starts `program`; what it says on standard error goes to the end of `log`. Returns what it prints on standard
     /// output, too.
     fn spawn(
         name: &str,

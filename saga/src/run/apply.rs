@@ -23,7 +23,7 @@ impl Run {
         self.seq += 1;
     }
 
-    /// Folds one event. Answers the step that it settled, forward, if it did.
+    /// Folds one event. Returns the step that it settled, forward, if it did.
     pub(super) fn apply_event(
         &mut self,
         event: &Event,

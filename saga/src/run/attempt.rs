@@ -402,7 +402,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Parks a work over which one worker after the other was lost. Answers whether it was.
+    /// Parks a work over which one worker after the other was lost. Returns whether it was.
     fn quarantine(&mut self, place: WorkIndex, action: Action) -> bool {
         let gone = self.work(place).and_then(|work| work.aside.as_ref()).map(|aside| &aside.gone);
         let limit = self.run.spec(place.step).max_losses as usize;

@@ -99,7 +99,7 @@ impl Run {
         self.header.dropped.iter().any(|dropped| dropped.vouched.is_some())
     }
 
-    /// Notes who vouched for a step that a move dropped. Answers whether there is one.
+    /// Notes who vouched for a step that a move dropped. Returns whether there is one.
     pub(super) fn vouch_for_dropped(&mut self, path: &StepPath, by: &By) -> bool {
         let mut found = false;
         for dropped in self.header.dropped.iter_mut().filter(|dropped| dropped.is(path)) {

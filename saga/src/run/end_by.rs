@@ -142,7 +142,7 @@ impl Run {
 }
 
 impl TransitionBuilder<'_> {
-    /// Undoes the run while there is time for it. Answers whether it did, instead of beginning `next`.
+    /// Undoes the run while there is time for it. Returns whether it did, instead of beginning `next`.
     pub(super) fn undone_in_time(&mut self, next: Option<usize>) -> bool {
         let Some(message) = self.run.out_of_time(next, self.now()) else { return false };
         let error = self.run_limit_passed(message);

@@ -13,7 +13,7 @@ use backstitch_saga::{
 };
 use uuid::Uuid;
 
-/// The story as it happens: every line kept, what was indented before replaced by what happened.
+/// Returns the story as it happens: every line kept, what was indented before replaced by what happened.
 pub(crate) fn tell(story: &str) -> String {
     let mut told = String::new();
     let mut run: Option<Telling> = None;

@@ -181,7 +181,7 @@ async fn family(server: &Server, mum: Value) -> [String; 3] {
     [gran, mum, kid]
 }
 
-/// The path of the child of a run, once it is there.
+/// Returns the path of the child of a run, once it is there.
 async fn child_of(server: &Server, run: &str) -> String {
     let view = until(server, run, |view| view["steps"][0]["child"].is_string()).await;
     let child = format!("/v1/runs/{}", view["steps"][0]["child"].as_str().unwrap());

@@ -15,7 +15,7 @@ async fn put(server: &Server, path: &str, body: Value) -> Answer {
     send(with_json(server.request("PUT", path), body)).await
 }
 
-/// The schema of a customer with these members, of which the first is required.
+/// Returns the schema of a customer with these members, of which the first is required.
 fn schema(members: &[&str]) -> Value {
     let properties: serde_json::Map<String, Value> =
         members.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();

@@ -6,7 +6,7 @@ use backstitch_tests::server::{Server, operations, send, with_json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Sends the head of a request that announces a body, and nothing of the body. Answers what comes back.
+/// Sends the head of a request that announces a body, and nothing of the body. Returns what comes back.
 async fn announce(server: &Server, method: &str, path: &str, more: &str) -> String {
     let address = server.url().strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();

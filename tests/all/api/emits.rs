@@ -10,7 +10,7 @@ use backstitch_tests::server::{Server, send, with_json};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-/// A workflow of two steps for a worker, of which the first emits something.
+/// Returns a workflow of two steps for a worker, of which the first emits something.
 fn order(emits: &Value) -> String {
     let task = json!({"name": "do", "input": {"path": "/input"}, "compensate": {"name": "undo"},
         "retry": {"max_attempts": 1}});
@@ -26,7 +26,7 @@ async fn start(server: &Server, body: Value) -> String {
     started.json()["id"].as_str().unwrap().to_owned()
 }
 
-/// The log once it has so many events.
+/// Returns the log once it has so many events.
 async fn log(server: &Server, count: usize) -> Vec<Value> {
     let until = Instant::now() + Duration::from_secs(20);
     loop {

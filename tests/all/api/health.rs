@@ -8,7 +8,7 @@ use std::time::Duration;
 use backstitch_api::{Access, Limits, ServerConfig};
 use backstitch_tests::server::Server;
 
-/// Asks without any runtime. Answers the status and the whole answer.
+/// Asks without any runtime. Returns the status and the whole answer.
 fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

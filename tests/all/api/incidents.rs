@@ -8,7 +8,7 @@ use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-/// A workflow whose steps wait for a person when they fail.
+/// Returns a workflow whose steps wait for a person when they fail.
 pub(super) fn parking(name: &str, steps: &[&str]) -> String {
     let retry = r#""retry":{"first_delay":"20ms""#;
     chain(name, steps).replace(retry, &format!(r#""on_failure":"incident",{retry}"#))
@@ -44,7 +44,7 @@ pub(super) async fn failing(
     }
 }
 
-/// All elements of a list, two at a time.
+/// Returns all elements of a list, two at a time.
 pub(super) async fn all(server: &Server, path: &str) -> Vec<Value> {
     let mut found = Vec::new();
     let mut url = format!("{path}limit=2");
@@ -327,7 +327,7 @@ async fn what_people_add_stays_when_the_index_is_rebuilt() {
     server.stopped().await;
 }
 
-/// The verbs in the audit, newest first, as `verb by actor: reason`.
+/// Returns the verbs in the audit, newest first, as `verb by actor: reason`.
 pub(super) async fn audit(server: &Server, query: &str) -> Vec<String> {
     let lines = all(server, &format!("/v1/acts?{query}")).await;
     lines

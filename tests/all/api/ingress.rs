@@ -45,7 +45,7 @@ async fn put(server: &Server, spec: Value) -> Answer {
     send(with_json(server.request("PUT", SOURCE), body)).await
 }
 
-/// A server with a source of contacts.
+/// Returns a server with a source of contacts.
 async fn server() -> Server {
     let server = Server::start(Access::Open).await;
     register(&server, "crm.contact", schema()).await;
@@ -68,7 +68,7 @@ fn contact(id: &str) -> Value {
     json!({"id": id, "name": "Ann"})
 }
 
-/// The events of the log, once there are so many.
+/// Returns the events of the log, once there are so many.
 async fn events(server: &Server, count: usize) -> Vec<Value> {
     loop {
         let page = server.get("/v1/events?limit=1000").await.json();

@@ -21,7 +21,7 @@ fn others() -> usize {
     if is_full { 999 } else { 20 }
 }
 
-/// A dump of the database, where the program for it is installed.
+/// Returns a dump of the database, where the program for it is installed.
 async fn dump(url: &str) -> Option<String> {
     let initdb = find_binaries().ok()?.initdb;
     let real = std::fs::canonicalize(&initdb).ok()?;
@@ -277,7 +277,7 @@ async fn a_story_of_many_loses_only_the_runs_that_came_of_what_is_erased() {
     server.stopped().await;
 }
 
-/// A workflow whose step is a decision, after which it emits the name of a customer.
+/// Returns a workflow whose step is a decision, after which it emits the name of a customer.
 fn approve() -> String {
     json!({"name": "approve", "version": 1, "steps": [
         {"id": "decide", "wait": {"signal": "decision"}, "emits": [{"type": "customer.approved", "entity": "customer",

@@ -33,7 +33,7 @@ async fn put_transform(server: &Server, states: &Value) -> Answer {
     send(with_json(server.request("PUT", TRANSFORM), body)).await
 }
 
-/// A server with a source of contacts that become customers.
+/// Returns a server with a source of contacts that become customers.
 async fn server() -> Server {
     let server = Server::start(Access::Open).await;
     let text = json!({"type": "string"});

@@ -183,7 +183,8 @@ fn doubled(document: &Value, depth: usize) -> Vec<String> {
 /// The routes by which workers tell what has happened.
 const REPORTS: [&str; 2] = ["/v1/tasks/complete", "/v1/tasks/heartbeat"];
 
-/// The example of a request. What workers report counts although its documents cannot be kept: they are left out.
+/// Returns the example of a request. What workers report counts although its documents cannot be kept: they are left
+/// out.
 fn without_documents(path: &str, example: &Value) -> Value {
     fn cut(value: &mut Value) {
         match value {

@@ -12,7 +12,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::incidents::{all, audit, fail, failing, parking};
 
-/// A server with `count` runs that wait for a person, all for one cause, and the fingerprint of that.
+/// Returns a server with `count` runs that wait for a person, all for one cause, and the fingerprint of that.
 pub(super) async fn stuck(count: usize) -> (Server, Hand, String) {
     let server = Server::start(Access::Open).await;
     server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
@@ -37,7 +37,7 @@ pub(super) async fn create(server: &Server, body: &Value) -> String {
     id
 }
 
-/// The job once `is` holds of it, worked on meanwhile.
+/// Returns the job once `is` holds of it, worked on meanwhile.
 pub(super) async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {

@@ -21,12 +21,12 @@ async fn scrape(server: &Server) -> String {
     answer.text
 }
 
-/// The families of a scrape with their types.
+/// Returns the families of a scrape with their types.
 fn families(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
 }
 
-/// The families of the page, with their types and labels.
+/// Returns the families of the page, with their types and labels.
 fn documented() -> BTreeMap<&'static str, (&'static str, BTreeSet<&'static str>)> {
     let row = |line: &'static str| {
         let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
@@ -37,7 +37,7 @@ fn documented() -> BTreeMap<&'static str, (&'static str, BTreeSet<&'static str>)
     PAGE.lines().filter_map(row).collect()
 }
 
-/// The families that a text names.
+/// Returns the families that a text names.
 fn named<'a>(text: &'a str, known: &BTreeMap<&str, &str>) -> BTreeSet<&'a str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("backstitch_") || word.starts_with("process_"));
@@ -49,7 +49,7 @@ fn named<'a>(text: &'a str, known: &BTreeMap<&str, &str>) -> BTreeSet<&'a str> {
     .collect()
 }
 
-/// The sample of a scrape with this name and these labels, as they are printed.
+/// Returns the sample of a scrape with this name and these labels, as they are printed.
 fn value(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
 }
@@ -85,7 +85,7 @@ async fn the_page_the_dashboard_and_the_rules_name_what_a_server_answers() {
 /// Labels, each with the values that are asked for.
 type Labels = Vec<(&'static str, Vec<&'static str>)>;
 
-/// The selectors of a text: the family, and the labels that it asks for.
+/// Returns the selectors of a text: the family, and the labels that it asks for.
 fn selectors(text: &'static str) -> Vec<(&'static str, Labels)> {
     let mut found = Vec::new();
     let braces = text.match_indices('{').filter(|(at, _)| text[at + 1..].find('"').is_some());

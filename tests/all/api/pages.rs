@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const MIB: usize = 1024 * 1024;
 const ITEMS: usize = 60;
 
-/// A run whose items each gave a document of 200 kB: 12 MB in all.
+/// Returns a run whose items each gave a document of 200 kB: 12 MB in all.
 async fn large(server: &Server) -> String {
     let definition = json!({"name": "large", "version": 1, "steps": [{"id": "each", "map": {
         "items": {"path": "/input"}, "key": {"path": "/item"}, "join": "all", "empty": "succeed",
@@ -33,7 +33,7 @@ async fn large(server: &Server) -> String {
     format!("/v1/runs/{}", started["id"].as_str().unwrap())
 }
 
-/// All elements of a list, and the bytes of its largest page.
+/// Returns all elements of a list, and the bytes of its largest page.
 async fn walk(server: &Server, path: &str) -> (Vec<Value>, usize) {
     let (mut found, mut largest, mut after) = (Vec::new(), 0, String::new());
     loop {

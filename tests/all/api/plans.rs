@@ -51,7 +51,7 @@ impl Office {
         self.ask("ann", "GET", path, Value::Null).await.json()
     }
 
-    /// A run with so many steps done; the next has failed and waits for a person.
+    /// Returns a run with so many steps done; the next has failed and waits for a person.
     async fn run(&self, done: usize) -> String {
         let run = self.server.engine.start_run(NS, start("order", "1")).await.unwrap().id;
         for _ in 0..done {
@@ -62,7 +62,7 @@ impl Office {
         run.to_string()
     }
 
-    /// The next task of a run; those of others are done.
+    /// Returns the next task of a run; those of others are done.
     async fn next(&self, run: RunId) -> TaskOffer {
         loop {
             let task = self.hand.one().await;

@@ -23,7 +23,7 @@ async fn claim(server: &Server) -> Value {
     }
 }
 
-/// The report that a task succeeded.
+/// Returns the report that a task succeeded.
 fn success(task: &Value, output: &str) -> Value {
     let mut report = json!({});
     for name in ["run", "step", "action", "attempt"] {

@@ -27,7 +27,7 @@ async fn from_crm(hand: &Hand) -> TaskOffer {
     hand.engine.claim(NS, claim).await.unwrap().tasks.pop().expect("a task")
 }
 
-/// A workflow of one step in the CRM, which may have happened when its attempt is not known.
+/// Returns a workflow of one step in the CRM, which may have happened when its attempt is not known.
 fn in_crm(name: &str, on_unknown: &str) -> String {
     chain(name, &["pay"]).replace(
         r#""name":"do","#,

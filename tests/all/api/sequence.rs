@@ -51,7 +51,7 @@ fn shuffled(count: u64, chance: &mut Chance) -> Vec<u64> {
 const ORDERS: u64 = 1_000;
 const CUSTOMERS: u64 = 250;
 
-/// Starts all orders, in batches at both servers. Answers each run with its customer.
+/// Starts all orders, in batches at both servers. Returns each run with its customer.
 async fn orders(servers: &[&Server; 2], chance: &mut Chance) -> BTreeMap<RunId, u64> {
     let mut orders = BTreeMap::new();
     for (at, part) in shuffled(ORDERS, chance).chunks(100).enumerate() {

@@ -53,7 +53,7 @@ impl Two {
         futures::future::join_all((0..10).map(|at| self.ask(at, "one", policy, key))).await
     }
 
-    /// The line of the key: each run, whether it holds, and by which it was replaced.
+    /// Returns the line of the key: each run, whether it holds, and by which it was replaced.
     async fn line(&self) -> Vec<(RunId, bool, Option<RunId>)> {
         let line = self.servers[1].get("/v1/keys/k").await.json();
         let place = |one: &Value| {
@@ -68,7 +68,7 @@ impl Two {
         self.line().await.into_iter().map(|(run, ..)| run).collect()
     }
 
-    /// The next task, from whichever node has it.
+    /// Returns the next task, from whichever node has it.
     async fn task(&self) -> (&Hand, TaskOffer) {
         let limit = Instant::now() + Duration::from_secs(20);
         loop {
@@ -127,7 +127,7 @@ fn id(answer: &Answer) -> RunId {
     answer.json()["id"].as_str().unwrap().parse().unwrap()
 }
 
-/// The runs that were started: every caller was answered 201, with a run of its own.
+/// Returns the runs that were started: every caller was answered 201, with a run of its own.
 fn all_created(answers: &[Answer]) -> BTreeSet<RunId> {
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
     let runs: BTreeSet<RunId> = answers.iter().map(id).collect();
@@ -135,7 +135,7 @@ fn all_created(answers: &[Answer]) -> BTreeSet<RunId> {
     runs
 }
 
-/// The only run that was started, and the answers of the others.
+/// Returns the only run that was started, and the answers of the others.
 fn one_created(answers: &[Answer]) -> (RunId, Vec<&Answer>) {
     let (created, others): (Vec<&Answer>, Vec<&Answer>) =
         answers.iter().partition(|answer| answer.status == 201);

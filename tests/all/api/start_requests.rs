@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-/// The list, once it has so many lines.
+/// Returns the list, once it has so many lines.
 async fn listed(server: &Server, state: &str, count: usize) -> Vec<Value> {
     loop {
         let page = server.get(&format!("/v1/start-requests?state={state}&limit=100")).await;

@@ -26,7 +26,7 @@ async fn put(server: &Server, spec: Value) -> Answer {
     send(with_json(server.request("PUT", PATH), spec)).await
 }
 
-/// The subscription once it satisfies `when`.
+/// Returns the subscription once it satisfies `when`.
 async fn until(server: &Server, when: impl Fn(&Value) -> bool) -> Value {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
@@ -43,7 +43,7 @@ async fn at(server: &Server, position: u64) -> Value {
     until(server, |view| view["position"] == position).await
 }
 
-/// The inputs of all runs by their keys.
+/// Returns the inputs of all runs by their keys.
 async fn inputs(server: &Server) -> Vec<(String, Value)> {
     let runs = server.get("/v1/runs?limit=1000").await.json();
     let mut found = Vec::new();

@@ -3,7 +3,7 @@
 use backstitch_tests::server::Server;
 use serde_json::{Value, json};
 
-/// The next task of one of these handlers.
+/// Returns the next task of one of these handlers.
 pub(super) async fn claim(server: &Server, handlers: &[&str]) -> Value {
     let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
         "queues": {"default": handlers}, "max": 1, "wait": "10s"});
@@ -16,7 +16,7 @@ pub(super) async fn claim(server: &Server, handlers: &[&str]) -> Value {
     panic!("no task came for {handlers:?}");
 }
 
-/// The report that `task` ended with `outcome`.
+/// Returns the report that `task` ended with `outcome`.
 pub(super) fn report_of(task: &Value, outcome: &Value) -> Value {
     let mut report = json!({ "outcome": outcome });
     for name in ["run", "step", "action", "attempt", "lease"] {

@@ -21,7 +21,7 @@ const ROLES: [(Role, &[&str]); 5] = [
     (Role::Admin, &["read", "start", "act", "work", "register", "admin"]),
 ];
 
-/// The right that an operation needs; none when it is for everybody.
+/// Returns the right that an operation needs; none when it is for everybody.
 fn right(operation: &Operation) -> Option<&str> {
     operation.right.as_deref()
 }
@@ -74,7 +74,7 @@ async fn ask(server: &Server, operation: &Operation, id: &str, secret: &str) -> 
     .await
 }
 
-/// Runs of our namespace in different states, with the mark wherever a text can stand. Answers one that moves.
+/// Runs of our namespace in different states, with the mark wherever a text can stand. Returns one that moves.
 async fn furnish(engine: &Engine) -> String {
     let retry = "\"retry\":{\"first_delay\":\"20ms\"";
     let parking = chain("place-order", &["each", MARK])

@@ -31,7 +31,7 @@ impl Authority {
         Authority { pem: certificate.pem(), certificate, key }
     }
 
-    /// A certificate for this machine, and its key.
+    /// Returns a certificate for this machine, and its key.
     fn sign(&self) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -42,7 +42,7 @@ impl Authority {
         (signed.pem(), key.serialize_pem())
     }
 
-    /// A client that trusts only this issuer, and shows `identity`.
+    /// Returns a client that trusts only this issuer, and shows `identity`.
     fn client(&self, identity: Option<&(String, String)>) -> reqwest::Client {
         let issuer = reqwest::Certificate::from_pem(self.pem.as_bytes()).unwrap();
         let builder = reqwest::Client::builder().tls_certs_only([issuer]);
@@ -105,7 +105,7 @@ async fn ask(client: &reqwest::Client, server: &Server, path: &str) -> Option<St
     Some(answer.text().await.unwrap())
 }
 
-/// Sends these bytes. Answers what comes back until the server closes.
+/// Sends these bytes. Returns what comes back until the server closes.
 async fn raw(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let address = server.url().strip_prefix("https://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();

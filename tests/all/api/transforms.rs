@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const EDGE: &str = "/v1/transforms/crm.contact/1/customer/1";
 
-/// A server with a vendor's contract and one of ours.
+/// Returns a server with a vendor's contract and one of ours.
 async fn server() -> Server {
     let server = Server::start(Access::Open).await;
     let text = json!({"type": "string"});
@@ -25,7 +25,7 @@ async fn put(server: &Server, path: &str, body: Value) -> Answer {
     send(with_json(server.request("PUT", path), body)).await
 }
 
-/// A transform that takes the name from the vendor's member, or says so.
+/// Returns a transform that takes the name from the vendor's member, or says so.
 fn copying() -> Value {
     json!({"rules": [
         {"to": "/id", "copy": "/id"},

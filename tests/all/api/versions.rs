@@ -15,7 +15,7 @@ fn task(name: &str) -> Value {
         "retry": {"first_delay": "5m", "jitter": "none"}, "timeouts": {"heartbeat": "30s", "attempt": "10m"}})
 }
 
-/// A task, a fan-out, a task.
+/// Returns a task, a fan-out, a task.
 fn order(version: u32) -> Value {
     let mut each = task("do");
     each["input"] = json!({"path": "/item"});

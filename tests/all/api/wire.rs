@@ -18,7 +18,7 @@ const MIB: usize = 1024 * 1024;
 /// Time that a response may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The head of a request, ready for a body.
+/// Returns the head of a request, ready for a body.
 fn head(method: &str, path: &str, more: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nBackstitch-Namespace: {NS}\r\n{more}\r\n"
@@ -26,7 +26,7 @@ fn head(method: &str, path: &str, more: &str) -> String {
 }
 
 /// Sends `begin`, then `again` over and over as a chunked body, up to `most` bytes in all or until the server has enough.
-/// Answers how much the server took, and what it said.
+/// Returns how much the server took, and what it said.
 async fn endless(address: SocketAddr, begin: &[u8], again: &[u8], most: usize) -> (usize, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
@@ -55,14 +55,14 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-/// A line of what the system knows of the memory of a process, in bytes.
+/// Returns a line of what the system knows of the memory of a process, in bytes.
 fn memory(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// The most memory that a process had in use, in bytes.
+/// Returns the most memory that a process had in use, in bytes.
 fn peak(pid: u32) -> usize {
     memory(pid, "VmHWM:")
 }
@@ -81,7 +81,8 @@ async fn files_until(pid: u32, enough: impl Fn(usize) -> bool) {
     }
 }
 
-/// A connection on which `path` is asked for again and again, with little room for answers, of which none is read.
+/// Returns a connection on which `path` is asked for again and again, with little room for answers, of which none is
+/// read.
 async fn unread(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 * 1024).unwrap();
@@ -205,7 +206,7 @@ async fn bodies_without_end_and_without_bottom_cost_no_memory() {
     assert_eq!(reqwest::get(ready).await.unwrap().status(), 200, "it goes on");
 }
 
-/// A server whose clients must hurry.
+/// Returns a server whose clients must hurry.
 async fn in_a_hurry() -> (Server, SocketAddr) {
     let limits = Limits {
         body_timeout: Duration::from_millis(300),

@@ -17,7 +17,7 @@ use backstitch_tests::server::Server;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The program, which knows of nothing but what a test tells it.
+/// Returns the program, which knows of nothing but what a test tells it.
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_backstitch-under-test"));
     for (name, _) in std::env::vars() {
@@ -49,7 +49,7 @@ impl Said {
     }
 }
 
-/// The program against `server`.
+/// Returns the program against `server`.
 fn at(server: &Server, args: &[&str]) -> Command {
     let mut command = program();
     command.args(args).args(["--url", server.url(), "--namespace", NS]);
@@ -60,7 +60,7 @@ async fn say(server: &Server, args: &[&str]) -> Said {
     Said::of(at(server, args).output().await.unwrap())
 }
 
-/// A file of this test alone.
+/// Returns a file of this test alone.
 fn file(name: &str, text: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("backstitch-cli-{}-{name}", std::process::id()));
     std::fs::write(&path, text).unwrap();
@@ -288,7 +288,7 @@ async fn flags_go_before_variables_and_those_before_the_profile() {
     server.stopped().await;
 }
 
-/// The verbs of the document, as `docs/cli.md` lists them: what is typed, and what for.
+/// Returns the verbs of the document, as `docs/cli.md` lists them: what is typed, and what for.
 fn listed() -> String {
     let verbs = backstitch_api::cli::verbs();
     let lines = verbs

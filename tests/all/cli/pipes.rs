@@ -15,14 +15,14 @@ use super::{at, file, program};
 /// 128 and the number of SIGPIPE: what a shell tells of a program that it killed.
 const CLOSED: i32 = 141;
 
-/// The writing end of a pipe whose reading end is gone.
+/// Returns the writing end of a pipe whose reading end is gone.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// Runs `command` with a closed standard output, and then with a closed standard error, too. Answers the exit codes.
+/// Runs `command` with a closed standard output, and then with a closed standard error, too. Returns the exit codes.
 async fn unread(mut command: Command) -> (i32, i32) {
     let child = command.stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()).spawn();
     let said = child.unwrap().wait_with_output().await.unwrap();

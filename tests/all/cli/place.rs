@@ -45,13 +45,13 @@ impl Trap {
         Trap { url, asked }
     }
 
-    /// The secrets that it was sent, since the last time one asked.
+    /// Returns the secrets that it was sent, since the last time one asked.
     fn taken(&self) -> Vec<Option<String>> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
 
-/// A configuration file that only its owner reads.
+/// Returns a configuration file that only its owner reads.
 fn config(name: &str, text: &str) -> PathBuf {
     let path = file(name, text);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

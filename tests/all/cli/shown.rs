@@ -146,7 +146,7 @@ async fn a_signal_that_comes_before_its_run_is_told_to_be_kept() {
     server.stopped().await;
 }
 
-/// A program on a terminal of `rows` and `columns`, as `script` makes one.
+/// Returns a program on a terminal of `rows` and `columns`, as `script` makes one.
 fn on_terminal(rows: u16, columns: u16, words: &str) -> Command {
     let mut command = Command::new("script");
     let set = format!("stty rows {rows} cols {columns}; exec {words}");

@@ -113,8 +113,9 @@ async fn night(server: &Server) -> Vec<(String, String)> {
     pages
 }
 
-/// A source with a document that was taken in and one that was refused, the contracts that they are held to, and the event
-/// that came of it, and a file with a row that was refused. Answers the ids of the event, of the document and of the import.
+/// Makes a source with a document that was taken in and one that was refused, the contracts that they are held to,
+/// and the event that came of it, and a file with a row that was refused. Returns the ids of the event, of the
+/// document and of the import.
 async fn documents(server: &Server, secret: &str) -> (String, String, String) {
     let send = async |method: &str, path: &str, bearer: &str, body: Value| {
         let request = server.bare(method, path).bearer_auth(bearer);

@@ -33,7 +33,7 @@ impl Drop for Browser {
     }
 }
 
-/// The browser, of this size and with this theme; none where there is no Chromium.
+/// Returns the browser, of this size and with this theme; none where there is no Chromium.
 pub(super) async fn browser((width, height): (u32, u32), dark: bool) -> Option<Browser> {
     let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
     let Ok(mut driver) = started else {
@@ -144,7 +144,7 @@ impl Browser {
         self.ask("POST", "/actions", Some(body)).await;
     }
 
-    /// The text that is to be seen.
+    /// Returns the text that is to be seen.
     pub(super) async fn text(&self) -> String {
         let text = self.run("return document.body ? document.body.innerText : ''").await;
         text.as_str().unwrap_or_default().to_owned()

@@ -49,7 +49,7 @@ impl<'a> Viewer<'a> {
         send(request.header("cookie", &self.cookie)).await
     }
 
-    /// A page, which must be there.
+    /// Returns a page, which must be there.
     async fn page(&self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
@@ -57,7 +57,7 @@ impl<'a> Viewer<'a> {
         answer.text
     }
 
-    /// The token of the forms of this session.
+    /// Returns the token of the forms of this session.
     async fn token(&self) -> String {
         let page = self.page("/console").await;
         attribute(&page, "name=\"token\" value=\"").expect("a form")
@@ -105,7 +105,7 @@ async fn register(server: &Server, definition: &str) {
     server.engine.register(NS, definition).await.unwrap();
 }
 
-/// A run that waits for a person at its second step, of a workflow of three.
+/// Returns a run that waits for a person at its second step, of a workflow of three.
 async fn parked(server: &Server, workflow: &str, key: &str, message: &str) -> String {
     let definition = chain(workflow, &["reserve", "charge", "ship"]);
     let mut definition: Value = serde_json::from_str(&definition).unwrap();

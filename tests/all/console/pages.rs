@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Viewer, api, attribute, parked, posted, register};
 
-/// The form on a page that is called so: its hidden fields.
+/// Returns the form on a page that is called so: its hidden fields.
 fn form(page: &str, label: &str) -> Vec<(String, String)> {
     let summary = format!("<summary>{label}</summary>");
     let (_, form) = page.split_once(&summary).unwrap_or_else(|| panic!("no {label}: {page}"));

@@ -126,7 +126,7 @@ impl Person<'_> {
     }
 }
 
-/// The orders of the night, all but paid.
+/// Returns the orders of the night, all but paid.
 async fn evening(server: &Server, systems: &Systems) -> JoinHandle<()> {
     let parks = r#""on_failure":"incident","retry":{"first_delay":"20ms""#;
     let definition = chain("order", &["reserve", "pay", "ship"]);

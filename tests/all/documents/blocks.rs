@@ -32,7 +32,7 @@ impl Block {
     }
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -53,7 +53,7 @@ pub(super) fn pages() -> Vec<String> {
     pages
 }
 
-/// All blocks of a page, in order.
+/// Returns all blocks of a page, in order.
 pub(super) fn blocks(page: &str) -> Vec<Block> {
     let text = std::fs::read_to_string(root().join(page)).expect("a page");
     let mut blocks = Vec::new();

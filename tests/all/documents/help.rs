@@ -14,7 +14,7 @@ use super::shell::Shell;
 /// Verbs that tell by their exit code how something ended: the run of this example was killed.
 const ENDS: &[(&str, i32)] = &[("run watch", 7)];
 
-/// The two words that say which verb an example is of.
+/// Returns the two words that say which verb an example is of.
 fn verb(example: &str) -> String {
     let words = example.split(' ').skip(1);
     let words = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
@@ -258,7 +258,7 @@ async fn run(act: &str, scene: &Scene, shell: &Shell) -> String {
     run.to_string()
 }
 
-/// The open incident of a run, once there is one.
+/// Returns the open incident of a run, once there is one.
 async fn incident(scene: &Scene, run: &str) -> String {
     loop {
         let path = format!("/v1/incidents?state=open&run={run}");
@@ -289,7 +289,7 @@ async fn job(act: &str, scene: &Scene) -> String {
     id
 }
 
-/// A start that was refused.
+/// Returns a start that was refused.
 async fn start_request(scene: &Scene) -> String {
     let mut sql = PgConnection::connect(scene.server.database()).await.unwrap();
     let start = StartInTransaction::named("nobody", &json!({})).unwrap().namespace(NS);

@@ -67,7 +67,7 @@ fn bounds_of_documents_and_credentials_are_listed_or_said_to_be_inner_ones() {
     }
 }
 
-/// The names of the constants that bound something, and whether they are public.
+/// Returns the names of the constants that bound something, and whether they are public.
 fn bounds_in(text: &str) -> Vec<(String, bool)> {
     let constant = |line: &str| {
         let (before, rest) = line.split_once("const ")?;
@@ -82,7 +82,7 @@ fn bounds_in(text: &str) -> Vec<(String, bool)> {
     text.lines().filter_map(constant).collect()
 }
 
-/// All sources below a folder, but the list of bounds.
+/// Returns all sources below a folder, but the list of bounds.
 fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {

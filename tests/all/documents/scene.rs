@@ -24,7 +24,7 @@ const VERSIONS: [&str; 2] = [
         {"id":"approve","after":["charge"],"wait":{"signal":"approval","timeout":"30d"}}],"timeout":"60d"}"#,
 ];
 
-/// The text of `workflow` in `version`.
+/// Returns the text of `workflow` in `version`.
 pub(super) fn definition(workflow: &str, version: usize) -> String {
     VERSIONS[version - 1].replace("WORKFLOW", workflow)
 }
@@ -71,7 +71,7 @@ impl Scene {
         }
     }
 
-    /// A run whose payment was refused and waits for a person.
+    /// Returns a run whose payment was refused and waits for a person.
     pub(super) async fn parked(&self, workflow: &str) -> RunId {
         let run = self.start(workflow).await;
         self.work(run, |offer| {
@@ -82,14 +82,14 @@ impl Scene {
         run
     }
 
-    /// A run that waits for its approval.
+    /// Returns a run that waits for its approval.
     pub(super) async fn paid(&self, workflow: &str) -> RunId {
         let run = self.start(workflow).await;
         self.work(run, |offer| (offer.step.to_string() == "payment", false)).await;
         run
     }
 
-    /// A run whose payment cannot be undone.
+    /// Returns a run whose payment cannot be undone.
     pub(super) async fn blocked(&self, workflow: &str) -> RunId {
         let run = self.paid(workflow).await;
         self.act(&format!("/v1/runs/{run}/cancel"), json!({"reason": "r"})).await;
@@ -114,7 +114,7 @@ impl Scene {
         assert!(answer.status < 300, "{path} {answer:?}");
     }
 
-    /// A member of the first element of a list, or of what is there.
+    /// Returns a member of the first element of a list, or of what is there.
     pub(super) async fn first(&self, path: &str, member: &str) -> Option<String> {
         let answer = self.server.get(path).await.json();
         let one = answer.get("items").map_or(answer.clone(), |items| items[0].clone());

@@ -36,7 +36,7 @@ impl Shell {
         std::fs::write(self.dir.join(name), text).unwrap();
     }
 
-    /// Runs `text` with `words` put for what stands for something in it. Answers the exit code, and what it printed.
+    /// Runs `text` with `words` put for what stands for something in it. Returns the exit code, and what it printed.
     pub(super) async fn run(&self, text: &str, words: &[(String, String)]) -> (i32, String) {
         let mut text = text
             .replace("127.0.0.1:7420", &self.address)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const ITEMS: usize = 40;
 
-/// A fan-out whose items each get a document of about a kilobyte that is put together for them.
+/// Returns a fan-out whose items each get a document of about a kilobyte that is put together for them.
 fn definition() -> String {
     let input = json!({"array": [{"path": "/input/b"}, {"path": "/item"}]});
     json!({"name": "many", "version": 1, "steps": [{"id": "each", "map": {

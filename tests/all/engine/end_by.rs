@@ -105,7 +105,7 @@ async fn time_alone_has_a_run_undone_and_late_undos_are_told() {
     engine.stop().await;
 }
 
-/// The instants around `take`, so long later.
+/// Returns the instants around `take`, so long later.
 async fn around<T>(
     span: Span,
     take: impl Future<Output = T>,

@@ -26,7 +26,7 @@ async fn erase(engine: &Engine, run: RunId) {
     engine.erase(NS, run, &ask, &by("a test")).await.unwrap();
 }
 
-/// A run with a key that has ended.
+/// Returns a run with a key that has ended.
 async fn ended(engine: &Engine, key: &str) -> RunId {
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     let run = engine.start_run(NS, keyed(key)).await.unwrap().id;
@@ -169,12 +169,12 @@ async fn a_backfill_starts_no_instant_whose_run_was_erased() {
     assert_eq!(count(&mut owner, "runs").await, 1);
 }
 
-/// The clock of the node with which runs begin and end that are past a retention of an hour.
+/// Returns the clock of the node with which runs begin and end that are past a retention of an hour.
 fn hours_ago(at: Time) -> Time {
     Time(at.0 - 3 * 3_600_000)
 }
 
-/// The clock of the node with which runs begin and end whose week is past a retention of a week.
+/// Returns the clock of the node with which runs begin and end whose week is past a retention of a week.
 fn long_ago(at: Time) -> Time {
     Time(at.0 - 20 * 86_400_000)
 }

@@ -45,7 +45,7 @@ async fn everything(connection: &mut PgConnection) -> String {
     all
 }
 
-/// A dump of the database, where the program for it is installed.
+/// Returns a dump of the database, where the program for it is installed.
 async fn dump(url: &str) -> Option<String> {
     let initdb = find_binaries().ok()?.initdb;
     let real = std::fs::canonicalize(&initdb).ok()?;
@@ -81,7 +81,7 @@ fn code(error: &Error) -> &str {
     }
 }
 
-/// A run that has seen documents of every kind and waits for a person.
+/// Returns a run that has seen documents of every kind and waits for a person.
 async fn marked(engine: &Engine) -> RunId {
     let steps = r#"{"name":"marked","version":1,"sequence":{"serial_key":{"path":"/input/who"}},"steps":[
         {"id":"a","task":{"name":"do","input":{"path":"/input"},"compensate":{"name":"undo"}}},

@@ -11,7 +11,7 @@ use backstitch_tests::postgres::database;
 /// Time that anything here may take.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A workflow whose only steps are runs of `workflow`.
+/// Returns a workflow whose only steps are runs of `workflow`.
 fn parent(name: &str, workflow: &str, children: usize) -> String {
     let child = |number: usize| {
         format!(
@@ -50,7 +50,7 @@ async fn child_of(engine: &Engine, run: RunId) -> RunId {
     child
 }
 
-/// All runs of a workflow: how many there are, and how many have not ended.
+/// Returns all runs of a workflow: how many there are, and how many have not ended.
 async fn count(engine: &Engine, workflow: &str) -> (usize, usize) {
     let (mut all, mut open, mut after) = (0, 0, None);
     loop {

@@ -22,7 +22,7 @@ async fn outcome(engine: &Engine, run: RunId) -> Option<Outcome> {
     engine.wait(NS, run, Duration::from_secs(20)).await.unwrap().outcome
 }
 
-/// A node behind a proxy, on a database of its own.
+/// Returns a node behind a proxy, on a database of its own.
 async fn behind_proxy() -> (Proxy, Engine) {
     let url = database().await;
     let name = url.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();

@@ -241,7 +241,7 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     assert!((opened - 1.0).abs() < 0.1, "it opened {opened} times");
 }
 
-/// The order in which the tasks of these runs go, one at a time: `key` and `priority` of each.
+/// Returns the order in which the tasks of these runs go, one at a time: `key` and `priority` of each.
 async fn order(policy: &QueuePolicy, runs: &[(&str, &str)]) -> Vec<String> {
     let nodes = governed(&database().await, 1, policy).await;
     let engine = &nodes[0];

@@ -71,7 +71,7 @@ fn buy(namespace: &str) -> StartInTransaction {
     StartInTransaction::named("one", &1).unwrap().namespace(namespace)
 }
 
-/// The code and the hint of an error of PostgreSQL.
+/// Returns the code and the hint of an error of PostgreSQL.
 fn told(error: &sqlx::Error) -> (String, String) {
     let error = error.as_database_error().unwrap();
     let hint = error.downcast_ref::<sqlx::postgres::PgDatabaseError>().hint().unwrap_or_default();

@@ -379,7 +379,7 @@ const DAMAGES: [&str; 13] = [
     "delete from definitions where name = 'nap'",
 ];
 
-/// A run of two records, the second of which says that it is paused.
+/// Returns a run of two records, the second of which says that it is paused.
 async fn paused(engine: &Engine) -> RunId {
     let run = engine.start_run(NS, start("nap", r#""secret""#)).await.unwrap().id;
     let hold = backstitch_saga::Hold::new(backstitch_saga::HoldKind::Paused, "a test");

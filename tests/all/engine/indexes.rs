@@ -203,7 +203,7 @@ async fn old_runs_go_with_their_partition() {
     );
 }
 
-/// The partition that holds a run's line.
+/// Returns the partition that holds a run's line.
 async fn partition_of(connection: &mut PgConnection, run: RunId) -> String {
     sqlx::query_scalar("select tableoid::regclass::text from runs where id = $1")
         .bind(run.0)

@@ -30,7 +30,7 @@ async fn page(engine: &Engine, after: u64) -> (Vec<EventView>, u64) {
     (page.items, page.head)
 }
 
-/// All events up to `head`, once that many have positions.
+/// Returns all events up to `head`, once that many have positions.
 async fn all(engine: &Engine, head: u64) -> Vec<EventView> {
     let until = Instant::now() + Duration::from_secs(30);
     let mut events = Vec::new();

@@ -41,7 +41,7 @@ fn code(error: &sqlx::Error) -> String {
     code.unwrap_or_else(|| panic!("{error}")).into_owned()
 }
 
-/// All events, once there are so many.
+/// Returns all events, once there are so many.
 async fn all(engine: &Engine, count: usize) -> Vec<EventView> {
     let until = Instant::now() + Duration::from_secs(20);
     loop {

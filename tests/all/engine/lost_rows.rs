@@ -28,7 +28,7 @@ async fn append(engine: &Engine, count: usize) {
     engine.append_events(&Arc::from(NS), drafts).await.unwrap();
 }
 
-/// The head of the log, and how many events there are after a position.
+/// Returns the head of the log, and how many events there are after a position.
 async fn head(engine: &Engine, after: u64) -> Option<(u64, usize)> {
     let after = Some(after.to_string());
     let query = EventQuery { after, limit: 1_000, ..EventQuery::default() };
@@ -36,7 +36,7 @@ async fn head(engine: &Engine, after: u64) -> Option<(u64, usize)> {
     Some((page.head, page.items.len()))
 }
 
-/// The message of a condition of the namespace.
+/// Returns the message of a condition of the namespace.
 async fn told(engine: &Engine, kind: &str) -> Option<String> {
     let conditions = engine.status(NS).await.conditions;
     conditions.into_iter().find(|one| one.kind == kind).map(|one| one.message)

@@ -33,7 +33,7 @@ const TABLES: [&str; 11] = [
     "incident_assignees",
 ];
 
-/// The clock of the node with which the runs begin and end.
+/// Returns the clock of the node with which the runs begin and end.
 fn long_ago(at: Time) -> Time {
     Time(at.0 - 20 * 86_400_000)
 }
@@ -46,7 +46,7 @@ async fn then(url: &str) -> Engine {
     engine
 }
 
-/// A node of today whose retention is a week.
+/// Returns a node of today whose retention is a week.
 async fn keeps_a_week(url: &str) -> Engine {
     node(url, |options| options.retention = Some(7 * DAY)).await
 }

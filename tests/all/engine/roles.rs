@@ -27,7 +27,7 @@ async fn refused(url: &str) -> String {
     error.to_string()
 }
 
-/// A role of its own, which the server forgets with the last test.
+/// Returns a role of its own, which the server forgets with the last test.
 async fn role(connection: &mut PgConnection, name: &str) -> String {
     let name = format!("{name}_{}", uuid::Uuid::new_v4().simple());
     execute(connection, &format!("create role {name} login")).await.unwrap();

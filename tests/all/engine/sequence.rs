@@ -18,7 +18,7 @@ fn quiet(options: &mut Options) {
     options.tuning.wake_every = Duration::from_secs(3_600);
 }
 
-/// A workflow of one step, with `sequence` as JSON.
+/// Returns a workflow of one step, with `sequence` as JSON.
 fn one(name: &str, sequence: &str) -> String {
     chain(name, &["only"])
         .replace(r#""version":1,"#, &format!(r#""version":1,"sequence":{sequence},"#))

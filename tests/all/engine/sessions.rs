@@ -252,7 +252,7 @@ async fn a_pooler_in_session_mode_serves_a_node_whose_settings_hold() {
     engine.stop().await;
 }
 
-/// Makes a role that a server may connect as, with a limit of its sessions. Answers its name and the URL.
+/// Makes a role that a server may connect as, with a limit of its sessions. Returns its name and the URL.
 async fn limited(url: &str, outside: &mut PgConnection, limit: i32) -> (String, String) {
     let role = format!("few_{}", name_of(url));
     execute(outside, format!("create role {role} login connection limit {limit}")).await;

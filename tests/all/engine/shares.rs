@@ -88,8 +88,8 @@ fn begin(
     })
 }
 
-/// A node with one shard that has come to the gate, and 24 batches of 50 starts of the namespace `flood` behind it. The queue
-/// has room for 20 of them.
+/// Returns a node with one shard that has come to the gate, and 24 batches of 50 starts of the namespace `flood` behind it.
+/// The queue has room for 20 of them.
 async fn flooded(
     seen: &Decisions,
     before_decide: fn(&Command),

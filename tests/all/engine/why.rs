@@ -19,7 +19,7 @@ async fn why(engine: &Engine, id: RunId) -> Why {
     engine.why(NS, id).await.unwrap()
 }
 
-/// The only thing that the run waits for.
+/// Returns the only thing that the run waits for.
 async fn only(engine: &Engine, id: RunId) -> WaitsFor {
     let mut why = why(engine, id).await;
     assert_eq!(why.waits_for.len(), 1, "{why:#?}");

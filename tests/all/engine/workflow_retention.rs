@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The clock of the node with which the old runs begin and end.
+/// Returns the clock of the node with which the old runs begin and end.
 fn long_ago(at: Time) -> Time {
     Time(at.0 - 20 * 86_400_000)
 }
 
-/// The clock of the node with which runs of lately begin and end.
+/// Returns the clock of the node with which runs of lately begin and end.
 fn hours_ago(at: Time) -> Time {
     Time(at.0 - 3 * 3_600_000)
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CRATES, sources, words};
 
-/// The modules of a crate by path, with the paths of those that each names; a module and those below it are one for this.
+/// Returns the modules of a crate by path, with the paths of those that each names; a module and those below it are one
+/// for this.
 fn uses(dir: &str) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let all = sources(&[dir]);
     let module = |path: &str| -> Vec<String> {
@@ -60,7 +61,7 @@ fn uses(dir: &str) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     uses
 }
 
-/// The path from the root of the crate; nothing for a path into another crate.
+/// Returns the path from the root of the crate; nothing for a path into another crate.
 fn absolute(
     of: &[String],
     path: &[String],
@@ -81,7 +82,7 @@ fn absolute(
     }
 }
 
-/// The paths that a code names; `true` for those of `use`.
+/// Returns the paths that a code names; `true` for those of `use`.
 fn paths(code: &str) -> Vec<(bool, Vec<String>)> {
     let mut found = Vec::new();
     let mut rest = code;
@@ -170,7 +171,7 @@ fn expand_branch(branch: &str, before: &[String], found: &mut Vec<(bool, Vec<Str
     }
 }
 
-/// The modules that lead to themselves.
+/// Returns the modules that lead to themselves.
 fn in_cycles(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
     let reached = |from: &Vec<String>| {
         let mut seen = BTreeSet::new();

@@ -81,7 +81,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace")
 }
 
-/// Every Rust file below these folders, by path.
+/// Returns every Rust file below these folders, by path.
 fn sources(dirs: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = dirs.iter().map(|dir| root().join(dir)).collect();
@@ -101,7 +101,7 @@ fn sources(dirs: &[&str]) -> Vec<Source> {
     found
 }
 
-/// The same text with blanks for comments, strings and characters.
+/// Returns the same text with blanks for comments, strings and characters.
 fn without_prose(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
@@ -166,7 +166,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The words of a code, with where each begins.
+/// Returns the words of a code, with where each begins.
 fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = code.as_bytes();
     let begins = (0..bytes.len())
@@ -177,7 +177,7 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The functions of a file with too many lines of code. Blank lines and comments do not count.
+/// Returns the functions of a file with too many lines of code. Blank lines and comments do not count.
 fn long_functions(source: &Source) -> Vec<String> {
     let all: Vec<(usize, &str)> = words(&source.code).collect();
     let mut found = Vec::new();

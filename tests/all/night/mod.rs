@@ -105,7 +105,7 @@ impl Night {
         }
     }
 
-    /// The open incidents, by the key of their order.
+    /// Returns the open incidents, by the key of their order.
     async fn incidents(&self) -> Vec<IncidentLine> {
         let state = Some(IncidentState::Open);
         let filter = IncidentFilter { state, ..IncidentFilter::default() };

@@ -59,12 +59,13 @@ pub(super) struct Receipt {
     receipt: String,
 }
 
-/// The id of an order.
+/// Returns the id of an order.
 pub(super) fn number(number: usize) -> String {
     format!("N-{number:03}")
 }
 
-/// The order of this number: the first `by_sea` go by sea, of the `nowhere` after them nobody knows where they go.
+/// Returns the order of this number: the first `by_sea` go by sea, of the `nowhere` after them nobody knows where they
+/// go.
 pub(super) fn order(count: usize, by_sea: usize, nowhere: usize) -> Order {
     let postcode = if count > by_sea && count <= by_sea + nowhere { "" } else { "20095" };
     Order {

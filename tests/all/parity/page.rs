@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::document;
 use super::schema::Walk;
 
-/// The names in the first cells of the tables below each heading of a type.
+/// Returns the names in the first cells of the tables below each heading of a type.
 fn sections(page: &str) -> BTreeMap<&str, BTreeSet<String>> {
     let mut sections: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut at = None;
@@ -25,7 +25,7 @@ fn sections(page: &str) -> BTreeMap<&str, BTreeSet<String>> {
     sections
 }
 
-/// The name in a form: `quorum` of `{"quorum": N}`, `all` of `"all"`.
+/// Returns the name in a form: `quorum` of `{"quorum": N}`, `all` of `"all"`.
 fn name_of(form: &str) -> String {
     match form.split('"').nth(1) {
         Some(name) => name.to_owned(),
@@ -33,7 +33,7 @@ fn name_of(form: &str) -> String {
     }
 }
 
-/// The JSON documents of a page.
+/// Returns the JSON documents of a page.
 fn examples(page: &str) -> Vec<Value> {
     let blocks = page.split("```json\n").skip(1);
     let texts = blocks.filter_map(|block| block.split("```").next());

@@ -21,7 +21,7 @@ impl<'a> Walk<'a> {
         Walk { schemas, seen: BTreeMap::new(), required: BTreeSet::new() }
     }
 
-    /// All members and words below the schema `name`, in order.
+    /// Returns all members and words below the schema `name`, in order.
     pub(super) fn wanted(&self, name: &str) -> Vec<String> {
         let (mut wanted, mut names, mut open) =
             (BTreeSet::new(), BTreeSet::new(), vec![name.to_owned()]);
@@ -113,7 +113,7 @@ fn collect(name: &str, schema: &Value, wanted: &mut BTreeSet<String>, open: &mut
     }
 }
 
-/// The name of the schema that a reference leads to.
+/// Returns the name of the schema that a reference leads to.
 fn target(schema: &Value) -> Option<String> {
     let to = schema["$ref"].as_str()?;
     Some(to.rsplit('/').next().unwrap_or(to).to_owned())

@@ -39,7 +39,7 @@ const REFUND: Undo<Trip, String> = Undo::new("refund");
 const ASK: Probe<Trip, String> = Probe::new("ask").queue("bank");
 const NOTE: Task<Vec<String>, ()> = Task::new("note");
 
-/// The definitions as they are sent to a server.
+/// Returns the definitions as they are sent to a server.
 pub(super) fn all() -> Vec<Value> {
     let built = [small(), tasks(), fan_outs(), waits(), conditions(), events()];
     built.map(|workflow| serde_json::from_str(&workflow.unwrap()).unwrap()).into()
@@ -117,7 +117,7 @@ fn tasks() -> Built {
     }))
 }
 
-/// Each join, and all else about fan-outs.
+/// Returns each join, and all else about fan-outs.
 fn fan_outs() -> Built {
     json(Workflow::<Trip, Vec<String>>::build("fan-outs", 1, |saga, trip: Ref<Trip>| {
         saga.serial_key(field!(trip.id), OnConflict::Replace);
@@ -228,7 +228,7 @@ fn events() -> Built {
     }))
 }
 
-/// Each operator of expressions.
+/// Returns each operator of expressions.
 fn conditions() -> Built {
     json(Workflow::<Trip, ()>::build("conditions", 1, |saga, trip: Ref<Trip>| {
         saga.serial_key(field!(trip.id), OnConflict::Reject);

@@ -95,7 +95,7 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     }
 
-    /// All calls so far.
+    /// Returns all calls so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -113,7 +113,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// A client of the engines at `urls`; asks the first, then the next when that does not answer.
+    /// Returns a client of the engines at `urls`; asks the first, then the next when that does not answer.
     #[must_use]
     pub fn new(urls: &[String], log: &Log) -> Api {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(8)).build();
@@ -125,13 +125,13 @@ impl Api {
         }
     }
 
-    /// The same in another namespace.
+    /// Returns the same in another namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Api {
         Api { namespace: Some(namespace.to_owned()), ..self.clone() }
     }
 
-    /// The same with another engine first.
+    /// Returns the same with another engine first.
     #[must_use]
     pub fn at(&self, engine: usize) -> Api {
         let mut urls = self.urls.clone();
@@ -140,7 +140,7 @@ impl Api {
         Api { urls, ..self.clone() }
     }
 
-    /// Only the first engine.
+    /// Returns a client of the first engine only.
     #[must_use]
     pub fn alone(&self) -> Api {
         Api { urls: self.urls.iter().take(1).cloned().collect(), ..self.clone() }
@@ -268,7 +268,7 @@ impl Api {
         self.start_in_line(workflow, key, None).await
     }
 
-    /// The same under a serial key, where there is one: it waits for its turn.
+    /// Returns the same under a serial key, where there is one: it waits for its turn.
     ///
     /// # Errors
     /// When that could not be found out.
@@ -345,7 +345,7 @@ impl Api {
         }
     }
 
-    /// Does something to a run, such as `cancel`, until it is known what came of it.
+    /// Does something to a run, such as `cancel`, until the result is known.
     pub async fn act(&self, run: Uuid, verb: &str) -> Saw {
         let path = format!("/v1/runs/{run}/{verb}");
         let body = json!({ "reason": "chaos" });
@@ -387,7 +387,7 @@ impl Api {
         self.report_each(&tasks).await
     }
 
-    /// The same with an output for each.
+    /// Returns the same with an output for each.
     pub async fn report_each(&self, tasks: &[(&Value, &Value)]) -> Vec<Saw> {
         let result = |(task, output): &(&Value, &Value)| {
             json!({
@@ -413,7 +413,7 @@ impl Api {
         all
     }
 
-    /// Posts, and answers the body whatever the status.
+    /// Posts, and returns the body whatever the status.
     async fn once_whatever(&self, path: &str, body: &Value) -> Result<Value, String> {
         let url = format!("{}{path}", self.urls.first().map_or("", String::as_str));
         let mut request = self.http.post(url).json(body);
@@ -424,7 +424,7 @@ impl Api {
         response.json().await.map_err(|error| error.to_string())
     }
 
-    /// All pages of a list.
+    /// Returns all pages of a list.
     ///
     /// # Errors
     /// When a page is not there.
@@ -441,7 +441,7 @@ impl Api {
         }
     }
 
-    /// The numbers of the first engine, by name.
+    /// Returns the numbers of the first engine, by name.
     pub async fn metrics(&self) -> Vec<(String, f64)> {
         let url = format!("{}/metrics", self.urls.first().map_or("", String::as_str));
         let Ok(response) = self.http.get(url).send().await else { return Vec::new() };
@@ -475,7 +475,7 @@ fn asked_of(task: &Value) -> Asked {
     }
 }
 
-/// The run that an answer names.
+/// Returns the run that an answer names.
 ///
 /// # Errors
 /// When it names none.

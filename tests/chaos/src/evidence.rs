@@ -30,32 +30,32 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The step or item that it is about, or nothing.
+    /// Returns the step or item that it is about, or nothing.
     #[must_use]
     pub fn step(&self) -> &str {
         self.body["step"].as_str().unwrap_or_default()
     }
 
-    /// The action of the attempt that it is about.
+    /// Returns the action of the attempt that it is about.
     #[must_use]
     pub fn action(&self) -> &str {
         self.body["action"].as_str().unwrap_or("forward")
     }
 
-    /// The attempt that it is about; 0 for none.
+    /// Returns the attempt that it is about; 0 for none.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.body["attempt"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
     }
 
-    /// An instant in it, milliseconds since 1970.
+    /// Returns an instant in it, milliseconds since 1970.
     #[must_use]
     pub fn instant(&self, member: &str) -> Option<i64> {
         instant(&self.body[member])
     }
 }
 
-/// An instant as REST writes it, or as the journal does.
+/// Returns an instant as REST writes it, or as the journal does.
 #[must_use]
 pub fn instant(value: &Value) -> Option<i64> {
     let told = serde_json::from_value::<Timestamp>(value.clone()).ok().map(|at| at.0.0);
@@ -86,13 +86,13 @@ pub struct Story {
 }
 
 impl Story {
-    /// The state shown.
+    /// Returns the state shown.
     #[must_use]
     pub fn state(&self) -> &str {
         self.view["state"].as_str().unwrap_or("unknown")
     }
 
-    /// The outcome shown; empty without one.
+    /// Returns the outcome shown; empty without one.
     #[must_use]
     pub fn outcome(&self) -> &str {
         self.view["outcome"].as_str().unwrap_or_default()
@@ -138,7 +138,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation by a run.
+    /// Returns a violation by a run.
     #[must_use]
     pub fn of(invariant: &'static str, run: Uuid, what: impl Into<String>) -> Violation {
         Violation { invariant, run: Some(run), what: what.into() }
@@ -149,14 +149,14 @@ impl Violation {
 const TOLD: usize = 80;
 
 impl Evidence {
-    /// The story of a run.
+    /// Returns the story of a run.
     #[must_use]
     pub fn story(&self, run: Uuid) -> Option<&Story> {
         self.stories.iter().find(|story| story.run == run)
     }
 
-    /// A violation with its story: the run, its history, its lines in the ledger, what clients saw of it, and what was
-    /// done to the system meanwhile.
+    /// Returns a violation with its story: the run, its history, its lines in the ledger, what clients saw of it, and
+    /// what was done to the system meanwhile.
     #[must_use]
     pub fn tell(&self, violation: &Violation) -> String {
         let mut text = format!("VIOLATION of {}: {}\n", violation.invariant, violation.what);

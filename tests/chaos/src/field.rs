@@ -99,13 +99,13 @@ impl Field {
         Ok(Arc::new(field))
     }
 
-    /// A client of all engines.
+    /// Returns a client of all engines.
     #[must_use]
     pub fn api(&self) -> Api {
         Api::new(&self.urls, &self.log)
     }
 
-    /// A connection to the database, past all proxies.
+    /// Returns a connection to the database, past all proxies.
     ///
     /// # Errors
     /// When PostgreSQL does not answer.
@@ -132,7 +132,7 @@ impl Field {
         Ok(())
     }
 
-    /// The process id of a worker, if it lives.
+    /// Returns the process id of a worker, if it lives.
     pub async fn worker_pid(&self, number: usize) -> Option<u32> {
         self.workers[number].lock().await.process.as_ref().and_then(Process::pid)
     }
@@ -185,14 +185,15 @@ impl Field {
         }
     }
 
-    /// A counter of all engines, over all their lives; what an engine counted right before it died may be missing.
+    /// Returns a counter of all engines, over all their lives; what an engine counted right before it died may be
+    /// missing.
     #[must_use]
     pub fn counted(&self, counter: &str) -> f64 {
         let all = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         all.values().filter_map(|life| life.get(counter)).sum()
     }
 
-    /// The memory in KiB, and how many files are open, of each engine that runs.
+    /// Returns the memory in KiB, and how many files are open, of each engine that runs.
     pub async fn sizes(&self) -> Vec<(u64, usize)> {
         let mut sizes = Vec::new();
         for engine in &self.engines {

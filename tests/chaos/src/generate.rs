@@ -5,7 +5,7 @@ use backstitch_tests::chance::Chance;
 use crate::program::{Body, Join, OnUnknown, Program};
 use crate::worker::Script;
 
-/// So many programs.
+/// Generates so many programs.
 #[must_use]
 pub fn programs(chance: &mut Chance, count: usize) -> Vec<Program> {
     (0..count)

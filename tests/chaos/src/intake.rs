@@ -19,7 +19,7 @@ const TOKEN: &str = "a-token-of-the-crm";
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 
-/// Does all of it, on the database at `database_url`. Answers the runs that came of it.
+/// Does all of it, on the database at `database_url`. Returns the runs that came of it.
 ///
 /// # Errors
 /// When something could not be brought to its end, or is not in the log once.
@@ -28,14 +28,14 @@ pub async fn work(api: &Api, database_url: &str) -> anyhow::Result<Vec<Uuid>> {
     intake.all().await
 }
 
-/// The program whose runs go on beside it.
+/// Returns the program whose runs go on beside it.
 #[must_use]
 pub fn program() -> Program {
     let adds = |adds| Script { adds, ..Script::default() };
     Program::new("intake").task("a", &[], adds(1)).task("b", &["a"], adds(2))
 }
 
-/// A workflow that events start, and that emits others.
+/// Returns a workflow that events start, and that emits others.
 fn seen() -> Value {
     let reads = Script { adds: 1, reads: true, ..Script::default() };
     let input = json!({ "object": { "script": { "const": reads } } });
@@ -262,7 +262,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Each customer has started a run, which says so once.
+    /// Checks that each customer has started a run, which says so once.
     async fn started(self) -> anyhow::Result<Vec<Uuid>> {
         let wanted = self.answered.len() + 5;
         let all = |page: &Value| page["items"].as_array().is_some_and(|runs| runs.len() >= wanted);

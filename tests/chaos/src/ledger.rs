@@ -154,7 +154,7 @@ fn open(file: &Path) -> anyhow::Result<File> {
     opened.with_context(|| format!("the ledger {} cannot be opened", file.display()))
 }
 
-/// Everything that a ledger has written so far.
+/// Reads everything that a ledger has written so far.
 ///
 /// # Errors
 /// When the file is not a ledger.
@@ -165,7 +165,7 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Line>> {
     whole.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// The lines of a ledger by run.
+/// Returns the lines of a ledger by run.
 ///
 /// # Errors
 /// When the file is not a ledger.

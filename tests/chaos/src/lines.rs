@@ -14,7 +14,7 @@ use crate::office::{Office, WITHIN, reason};
 use crate::program::Program;
 use crate::worker::Script;
 
-/// Does all of it, on the database at `database_url`. Answers the runs on which it acted.
+/// Does all of it, on the database at `database_url`. Returns the runs on which it acted.
 ///
 /// # Errors
 /// When something could not be brought to its end.
@@ -31,7 +31,7 @@ pub async fn work(api: &Api, database_url: &str) -> anyhow::Result<Vec<Uuid>> {
     Ok(lines.office.runs)
 }
 
-/// The program whose runs go on beside it: one at a time, and none before its fact.
+/// Returns the program whose runs go on beside it: one at a time, and none before its fact.
 #[must_use]
 pub fn program() -> Program {
     let adds = |adds| Script { adds, ..Script::default() };

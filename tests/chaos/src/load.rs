@@ -40,7 +40,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// A load of these programs, which must be registered.
+    /// Returns a load of these programs, which must be registered.
     #[must_use]
     pub fn new(field: &Arc<Field>, programs: &[Program]) -> Arc<Load> {
         Arc::new(Load {
@@ -77,13 +77,13 @@ impl Load {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Runs on which somebody acted.
+    /// Returns the runs on which somebody acted.
     #[must_use]
     pub fn interfered(&self) -> HashSet<Uuid> {
         self.interfered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs with the serial keys under which they were started.
+    /// Returns runs with the serial keys under which they were started.
     #[must_use]
     pub fn serial_keys(&self) -> HashMap<Uuid, String> {
         self.serial_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -115,7 +115,7 @@ impl Load {
         while started.join_next().await.is_some() {}
     }
 
-    /// One run from its start to its end.
+    /// Lets one run go from its start to its end.
     async fn one(self: Arc<Self>, key: String, mut chance: Chance) {
         self.open.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.live(&key, &mut chance).await {
@@ -270,7 +270,7 @@ impl Load {
     }
 }
 
-/// Many start with one key at once, at all engines; all must get the same run.
+/// Starts with one key many times at once, at all engines; all must get the same run.
 async fn same_key(api: &Api, workflow: &str, key: &str) -> anyhow::Result<Uuid> {
     let starts = (0..6).map(|engine| {
         let api = api.at(engine);

@@ -17,7 +17,7 @@ use crate::worker::Script;
 /// Time that anything here may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(40);
 
-/// Does all of it, on the database at `database_url`. Answers the runs on which it acted.
+/// Does all of it, on the database at `database_url`. Returns the runs on which it acted.
 ///
 /// # Errors
 /// When something could not be brought to its end.
@@ -42,7 +42,7 @@ fn scripted(script: &Script) -> Value {
     json!({ "object": { "script": { "const": script } } })
 }
 
-/// The workflows of the office.
+/// Returns the workflows of the office.
 fn definitions() -> Vec<Value> {
     let reads = Script { adds: 1, reads: true, ..Script::default() };
     let timeouts = json!({ "heartbeat": "1500ms", "attempt": "20s" });
@@ -345,7 +345,7 @@ impl<'a> Office<'a> {
     }
 }
 
-/// The program whose runs go on beside it.
+/// Returns the program whose runs go on beside it.
 #[must_use]
 pub fn program() -> Program {
     let adds = |adds| Script { adds, ..Script::default() };

@@ -137,7 +137,7 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     give_back(field).await
 }
 
-/// The ground, once nobody stands on the field any more.
+/// Returns the ground, once nobody stands on the field any more.
 async fn give_back(mut field: Arc<Field>) -> anyhow::Result<Ground> {
     for _ in 0..100 {
         match Arc::try_unwrap(field) {
@@ -206,7 +206,7 @@ async fn hurt(
     Ok(())
 }
 
-/// A task that kills every worker must be set aside for a person, who cancels it.
+/// Checks that a task that kills every worker is set aside for a person, who cancels it.
 async fn poisoned(field: &Field, report: &mut Report) -> Vec<Uuid> {
     let api = field.api();
     let Ok(run) = api.start("poison", "poison").await else { return Vec::new() };

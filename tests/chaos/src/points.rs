@@ -71,7 +71,7 @@ const RARE: &[(&str, &str)] = &[
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];
 
-/// All points of the engine, by name.
+/// Returns all points of the engine, by name.
 #[must_use]
 pub fn points() -> Vec<String> {
     #[cfg(feature = "crash-points")]
@@ -151,7 +151,7 @@ pub async fn run(ground: &Ground, choice: &Choice, report: &mut Report) -> anyho
 
 type Reached = BTreeMap<&'static str, BTreeSet<(String, u32)>>;
 
-/// Runs each shape once undisturbed. Answers which points it passes, and which any of them does.
+/// Runs each shape once undisturbed. Returns which points it passes, and which any of them does.
 async fn reconnoitre(
     ground: &Ground,
     shapes: &[Shape],

@@ -133,13 +133,13 @@ pub enum Expected {
 }
 
 impl Program {
-    /// A program of this name without steps.
+    /// Returns a program of this name without steps.
     #[must_use]
     pub fn new(name: &str) -> Program {
         Program { name: name.to_owned(), steps: Vec::new(), sequence: None }
     }
 
-    /// The same, each run of which waits for the others under `serial_key`, and for `fact` on `subject`.
+    /// Returns the same, each run of which waits for the others under `serial_key`, and for `fact` on `subject`.
     #[must_use]
     pub fn in_line(mut self, serial_key: &str, fact: &str, subject: &str) -> Program {
         let requires = (fact.to_owned(), subject.to_owned());
@@ -147,7 +147,7 @@ impl Program {
         self
     }
 
-    /// The same with another step after `needs`.
+    /// Returns the same with another step after `needs`.
     #[must_use]
     pub fn step(mut self, id: &str, needs: &[&str], body: Body) -> Program {
         let place = |need: &&str| self.steps.iter().position(|step| step.id == **need);
@@ -156,19 +156,19 @@ impl Program {
         self
     }
 
-    /// The same with a task.
+    /// Returns the same with a task.
     #[must_use]
     pub fn task(self, id: &str, needs: &[&str], script: Script) -> Program {
         self.step(id, needs, Body::Task(script, OnUnknown::Retry))
     }
 
-    /// The step of this name.
+    /// Returns the step of this name.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.id == id)
     }
 
-    /// This program and all that are steps of it, innermost first.
+    /// Returns this program and all that are steps of it, innermost first.
     #[must_use]
     pub fn all(&self) -> Vec<&Program> {
         let inner = self.steps.iter().filter_map(|step| match &step.body {
@@ -178,7 +178,7 @@ impl Program {
         inner.flatten().chain([self]).collect()
     }
 
-    /// The signals that a run waits for, with what they add.
+    /// Returns the signals that a run waits for, with what they add.
     #[must_use]
     pub fn signals(&self) -> Vec<(String, i64)> {
         let signals = self.steps.iter().filter_map(|step| match &step.body {
@@ -241,7 +241,7 @@ impl Program {
         })
     }
 
-    /// The definition, as the engine takes it.
+    /// Returns the definition, as the engine takes it.
     #[must_use]
     pub fn definition(&self) -> Value {
         let steps: Vec<Value> = self.steps.iter().map(|step| self.step_json(step)).collect();

@@ -49,7 +49,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// A proxy to `target` on a port of its own.
+    /// Returns a proxy to `target` on a port of its own.
     ///
     /// # Errors
     /// When there is no port.
@@ -78,7 +78,7 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// New connections lead there from now on.
+    /// Leads new connections there from now on.
     pub fn lead_to(&self, target: Target) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
@@ -88,12 +88,12 @@ impl Proxy {
         self.way.send_replace(way);
     }
 
-    /// The next request that contains `needle` comes through, and its answer never arrives.
+    /// Loses the answer to the next request that contains `needle`, which comes through.
     pub fn lose_answer_to(&self, needle: &str) {
         *self.needle.lock().unwrap_or_else(PoisonError::into_inner) = Some(needle.into());
     }
 
-    /// Ready when that has happened.
+    /// Waits until that has happened.
     pub async fn lost(&self) {
         self.lost.notified().await;
     }

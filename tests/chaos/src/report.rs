@@ -45,7 +45,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of nothing yet; `again` is the command that repeats it.
+    /// Returns a report of nothing yet; `again` is the command that repeats it.
     #[must_use]
     pub fn new(again: &str) -> Report {
         Report {
@@ -64,7 +64,7 @@ impl Report {
         }
     }
 
-    /// A case was run. The first violations are told at once, with their stories.
+    /// Notes that a case was run. The first violations are told at once, with their stories.
     pub fn case(&mut self, name: &str, violations: &[Violation], evidence: &Evidence) {
         self.cases += 1;
         self.runs += evidence.stories.len();
@@ -86,7 +86,7 @@ impl Report {
         *self.counters.entry(counter.to_owned()).or_default() += by;
     }
 
-    /// A counter that must not be zero in the end.
+    /// Adds a counter that must not be zero in the end.
     pub fn must_count(&mut self, counter: &str) {
         let counted = self.counters.entry(counter.to_owned()).or_default();
         if *counted == 0.0 {
@@ -94,7 +94,7 @@ impl Report {
         }
     }
 
-    /// Recovery times of one fault.
+    /// Adds the recovery times of one fault.
     pub fn recovery(&mut self, fault: &str, spans: Spans) {
         self.recoveries.entry(fault.to_owned()).or_default().0.extend(spans.0);
     }
@@ -119,22 +119,22 @@ impl Report {
         }
     }
 
-    /// A line of its own.
+    /// Adds a line of its own.
     pub fn say(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }
 
-    /// Something that this machine cannot show.
+    /// Adds something that this machine cannot show.
     pub fn skip(&mut self, why: impl Into<String>) {
         self.skipped.push(why.into());
     }
 
-    /// Something that makes the whole run worthless.
+    /// Adds something that makes the whole run worthless.
     pub fn fail(&mut self, why: impl Into<String>) {
         self.vacuous.push(why.into());
     }
 
-    /// A bound on the share of a namespace that does not hold.
+    /// Adds a bound on the share of a namespace that does not hold.
     pub fn broken(&mut self, bound: impl Into<String>) {
         *self.by_invariant.entry("bounds").or_default() += 1;
         self.violations += 1;
@@ -147,7 +147,7 @@ impl Report {
         self.violations == 0
     }
 
-    /// The violations so far, by invariant.
+    /// Returns the violations so far, by invariant.
     #[must_use]
     pub fn violated(&self) -> &BTreeMap<&'static str, usize> {
         &self.by_invariant

@@ -27,7 +27,7 @@ pub fn program() -> Program {
     Program::new("tick").task("a", &[], Script { reads: true, adds: 1, ..Script::default() })
 }
 
-/// A second workflow, for schedules that are edited to start another.
+/// Returns a second workflow, for schedules that are edited to start another.
 #[must_use]
 pub fn second_program() -> Program {
     Program { name: "tock".to_owned(), ..program() }
@@ -123,7 +123,7 @@ impl Schedules {
         Ok(())
     }
 
-    /// No instant has two runs, none has one that is none, and none is without a run but by its policy. Answers how many
+    /// No instant has two runs, none has one that is none, and none is without a run but by its policy. Returns how many
     /// instants there were.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ async fn put(api: &Api, name: &str, spec: &Value) -> anyhow::Result<()> {
     }
 }
 
-/// The instants that must be: after it was put, up to `until`.
+/// Returns the instants that must be: after it was put, up to `until`.
 fn instants(watched: &Watched, until: i64) -> Vec<i64> {
     let first = watched.answered.div_euclid(watched.every) + 1;
     (first..).map(|nth| nth * watched.every).take_while(|at| *at <= until).collect()
@@ -183,7 +183,7 @@ fn compare(
     found
 }
 
-/// The instants of a schedule that became runs.
+/// Returns the instants of a schedule that became runs.
 async fn runs(api: &Api, watched: &Watched) -> anyhow::Result<Vec<(i64, Uuid)>> {
     let listed = api.all(&format!("/v1/runs?label=schedule:{}", watched.name)).await?;
     let prefix = format!("schedule/{}/", watched.name);

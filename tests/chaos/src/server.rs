@@ -49,7 +49,7 @@ impl Server {
         Ok(Server { postgres, options, lives: 1, keep })
     }
 
-    /// The process, while there is one.
+    /// Returns the process, while there is one.
     ///
     /// # Errors
     /// While it is down.
@@ -213,7 +213,7 @@ impl Server {
         Ok(())
     }
 
-    /// Makes room again, and starts PostgreSQL if it has died. Answers whether it had.
+    /// Makes room again, and starts PostgreSQL if it has died. Returns whether it had.
     ///
     /// # Errors
     /// When it does not come back.
@@ -270,7 +270,7 @@ impl Drop for Server {
     }
 }
 
-/// The program that copies a running server, if it is there: with the others, or wherever they really are.
+/// Returns the program that copies a running server, if it is there: with the others, or wherever they really are.
 #[must_use]
 pub fn base_backup() -> Option<PathBuf> {
     let initdb = find_binaries().ok()?.initdb;
@@ -306,7 +306,7 @@ async fn run(program: &Path, args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The processes that a process has started.
+/// Returns the processes that a process has started.
 fn children_of(parent: u32) -> Vec<u32> {
     let parent_of = |pid: u32| -> Option<u32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -32,7 +32,7 @@ fn adds(adds: i64) -> Script {
     Script { adds, ..Script::default() }
 }
 
-/// A script that moves money from one account to another.
+/// Returns a script that moves money from one account to another.
 fn moves(from: &str, to: &str, amount: i64) -> Script {
     Script {
         adds: amount,
@@ -55,7 +55,7 @@ fn fan(name: &str, join: Join, failing: usize) -> Program {
     )
 }
 
-/// All shapes.
+/// Returns all shapes.
 #[must_use]
 pub fn all() -> Vec<Shape> {
     let plain = |name, program| Shape { name, program, beside: Beside::Nothing };

@@ -182,7 +182,7 @@ impl Ground {
         Ok(Target::Unix(self.postgres()?.dir().join(".s.PGSQL.5432")))
     }
 
-    /// A proxy in front of PostgreSQL.
+    /// Returns a proxy in front of PostgreSQL.
     ///
     /// # Errors
     /// When there is no port.
@@ -190,7 +190,7 @@ impl Ground {
         Proxy::start(self.postgres_target()?).await
     }
 
-    /// The URL of a database, through a proxy when there is one.
+    /// Returns the URL of a database, through a proxy when there is one.
     ///
     /// # Errors
     /// While PostgreSQL is down.
@@ -203,7 +203,7 @@ impl Ground {
         })
     }
 
-    /// An engine that is not started yet.
+    /// Returns an engine that is not started yet.
     ///
     /// # Panics
     /// When no port is free.
@@ -238,7 +238,7 @@ impl Ground {
         self.worker_with(name, server, ledger, death, &[]).await
     }
 
-    /// The same with this in its environment.
+    /// Returns the same with this in its environment.
     ///
     /// # Errors
     /// When it does not start.
@@ -329,7 +329,7 @@ impl Engine {
         }
     }
 
-    /// Its process id, while it runs.
+    /// Returns its process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().and_then(Process::pid)
@@ -374,7 +374,7 @@ impl Engine {
         signal(self.pid().context("the engine is down")?, name).await
     }
 
-    /// The end of its log.
+    /// Returns the end of its log.
     #[must_use]
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// This machine's clock, milliseconds since 1970. It is PostgreSQL's clock, too.
+/// Returns this machine's clock, milliseconds since 1970. It is PostgreSQL's clock, too.
 #[must_use]
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -30,7 +30,7 @@ impl Timeline {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
     }
 
-    /// All of it.
+    /// Returns all of it.
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -85,7 +85,7 @@ pub struct Out {
     pub v: i64,
 }
 
-/// The sum of everything called `v` in a document.
+/// Returns the sum of everything called `v` in a document.
 #[must_use]
 pub fn total(value: &Value) -> i64 {
     match value {
@@ -231,7 +231,7 @@ impl Hands {
         }
     }
 
-    /// A worker with these hands.
+    /// Returns a worker with these hands.
     ///
     /// # Errors
     /// When the URL of the server makes no sense.

@@ -33,7 +33,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "profile", run: backstitch_api::fuzz::profile },
 ];
 
-/// The target of this name.
+/// Returns the target of this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.into_iter().find(|target| target.name == name)

@@ -84,7 +84,7 @@ const VALUES: [&str; 26] = [
 ];
 
 impl Chance {
-    /// The generator of this seed.
+    /// Returns the generator of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Chance {
         Chance(seed)
@@ -98,7 +98,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`, or 0.
+    /// Returns a number below `limit`, or 0.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % (limit.max(1) as u64)).unwrap_or(0)
     }
@@ -191,7 +191,7 @@ impl Chance {
         None
     }
 
-    /// Some part of `bytes`, mostly a small one.
+    /// Returns some part of `bytes`, mostly a small one.
     fn part(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
         let from = self.below(bytes.len() + 1);
         let longest = if self.below(4) == 0 { bytes.len() } else { 12 };

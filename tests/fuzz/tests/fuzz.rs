@@ -23,7 +23,7 @@ fn number(name: &str, default: usize) -> usize {
     }
 }
 
-/// The kept inputs of a target: good ones, and those that once broke something.
+/// Returns the kept inputs of a target: good ones, and those that once broke something.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut files: Vec<_> = fs::read_dir(&folder)
@@ -91,7 +91,7 @@ const GROWING: [&str; 22] = [
     "[a]\na = \"\"\n",
 ];
 
-/// The time that an input takes.
+/// Returns the time that an input takes.
 fn took(target: Target, input: &[u8]) -> Duration {
     let began = Instant::now();
     run(target, input, "a long input");

@@ -95,7 +95,7 @@ impl Client {
         read(self.send(self.get(&path)?).await?)
     }
 
-    /// Holds the new runs of a workflow. Answers the newest pauses, as [`Client::pauses`].
+    /// Holds the new runs of a workflow. Returns the newest pauses, as [`Client::pauses`].
     ///
     /// # Errors
     /// A problem, such as `unknown_workflow`.
@@ -107,7 +107,7 @@ impl Client {
         self.turn(name, "pause", reason).await
     }
 
-    /// Lets a paused workflow go on. Answers the newest pauses.
+    /// Lets a paused workflow go on. Returns the newest pauses.
     ///
     /// # Errors
     /// A problem, such as `unknown_workflow`.

@@ -59,7 +59,7 @@ impl Window {
         rest
     }
 
-    /// Counts a failure. Answers whether it is written.
+    /// Counts a failure. Returns whether it is written.
     fn count(&mut self, now: Instant, handler: &str, code: &str) -> bool {
         self.ends.get_or_insert(now + WINDOW);
         let known = self.counts.get_mut(handler).and_then(|codes| codes.get_mut(code));

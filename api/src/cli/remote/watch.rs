@@ -16,7 +16,7 @@ use crate::print;
 /// For how long the server may keep the answer back while the run goes on: how often it is drawn.
 const EVERY: &str = "1s";
 
-/// Watches the run that is asked for. Answers the exit code.
+/// Watches the run that is asked for. Returns the exit code.
 pub(crate) async fn run(client: &Client, asked: &Asked, form: Form) -> Result<u8, Failure> {
     let mut asked = asked.clone();
     let terminal = std::io::stdout().is_terminal() && form == Form::Table;
@@ -53,7 +53,7 @@ pub(crate) async fn run(client: &Client, asked: &Asked, form: Form) -> Result<u8
     }
 }
 
-/// Watches the job that is asked for, with a bar on a terminal. Answers the exit code.
+/// Watches the job that is asked for, with a bar on a terminal. Returns the exit code.
 pub(crate) async fn job(client: &Client, asked: &Asked, form: Form) -> Result<u8, Failure> {
     let mut said = String::new();
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {elapsed}");

@@ -56,7 +56,7 @@ impl Wire {
         read(self.http.post(url).bearer_auth(TOKEN).json(document).send().await?).await
     }
 
-    /// Sends lines of JSON to it. Answers with one element for each.
+    /// Sends lines of JSON to it. Returns with one element for each.
     pub(super) async fn send_lines(
         &self,
         source: &str,

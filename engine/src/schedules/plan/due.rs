@@ -16,7 +16,7 @@ const MOST_PUT_OFF: usize = 200;
 const LOOKED_AT: usize = 5_000;
 
 impl State {
-    /// Takes up the instants that have come. Answers when to go on, where there are too many for one turn.
+    /// Takes up the instants that have come. Returns when to go on, where there are too many for one turn.
     pub(super) fn take_up(
         &mut self,
         plan: &Plan<'_>,

@@ -62,7 +62,7 @@ impl Arms {
         })
     }
 
-    /// The secrets.
+    /// Returns the secrets.
     #[must_use]
     pub(super) fn secrets(&self) -> &Secrets {
         &self.orders.secrets
@@ -109,7 +109,7 @@ impl Arms {
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner).entry(line).or_default() += 1;
     }
 
-    /// A connection.
+    /// Returns a connection.
     #[must_use]
     pub(super) fn wire(&self) -> Wire {
         Wire::new(self.orders.server, wire::ATTACKER.parse().ok())
@@ -241,7 +241,7 @@ impl Arms {
     }
 }
 
-/// The code of a problem, as far as its beginning tells.
+/// Returns the code of a problem, as far as its beginning tells.
 fn code_of(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = body.pointer("/violations/0/code").or_else(|| body.pointer("/code"));

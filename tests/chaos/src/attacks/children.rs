@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::arms::Arms;
 
-/// A workflow each run of which starts `count` more.
+/// Returns a workflow each run of which starts `count` more.
 fn bomb(name: &str, count: usize) -> Value {
     let child = |number: usize| {
         json!({

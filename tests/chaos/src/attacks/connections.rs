@@ -47,7 +47,7 @@ pub(super) async fn reconnects(arms: Arc<Arms>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A request whose body ends one byte too early.
+/// Returns a request whose body ends one byte too early.
 fn half_body(secret: &str, path: &str, bytes: usize) -> Vec<u8> {
     let mut whole = request("POST", path, secret, &" ".repeat(bytes));
     whole.pop();
@@ -99,7 +99,7 @@ pub(super) async fn many_queue_names(arms: Arc<Arms>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A claim that waits, for so many queues that nobody else has.
+/// Returns a claim that waits, for so many queues that nobody else has.
 fn claim(arms: &Arms, queues: usize) -> Vec<u8> {
     let session = Uuid::new_v4();
     let name = |number: usize| (format!("q-{}-{number}", session.simple()), json!(["h"]));

@@ -77,7 +77,7 @@ attacks! {
     "sql-starts" "starts by SQL with inputs of 100 MB" sql::starts,
 }
 
-/// The attack of this name.
+/// Returns the attack of this name.
 #[must_use]
 pub(super) fn find(name: &str) -> Option<&'static Attack> {
     ALL.iter().find(|attack| attack.name == name)

@@ -133,7 +133,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The longest p99 of a kind of request during an attack and after it, in milliseconds.
+/// Returns the longest p99 of a kind of request during an attack and after it, in milliseconds.
 fn most(seen: &Measured, kind: Kind, choice: &Choice) -> u64 {
     match choice.short {
         true => SERVED_WITHIN_MS,
@@ -141,7 +141,7 @@ fn most(seen: &Measured, kind: Kind, choice: &Choice) -> u64 {
     }
 }
 
-/// The bounds of an attack, in the order of the columns.
+/// Returns the bounds of an attack, in the order of the columns.
 fn bounds(seen: &Measured, choice: &Choice) -> String {
     let kinds = Kind::ALL.map(|kind| most(seen, kind, choice).to_string());
     format!("{} ms, {} MiB", kinds.join("/"), choice.memory)
@@ -189,7 +189,7 @@ async fn measure(
     Ok(Measured { calm, during, after, peak: memory.peak, left: memory.now, tally })
 }
 
-/// The bounds that do not hold.
+/// Returns the bounds that do not hold.
 fn broken(seen: &Measured, choice: &Choice) -> Vec<String> {
     let mut broken = Vec::new();
     for (when, times) in [("during the attack", &seen.during), ("a second after it", &seen.after)] {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::arms::Arms;
 use super::wire::request;
 
-/// A run with a long history of large records: signals of nearly the largest size to a run that waits for another.
+/// Returns a run with a long history of large records: signals of nearly the largest size to a run that waits for
+/// another.
 async fn long_run(arms: &Arc<Arms>, signals: usize) -> anyhow::Result<String> {
     let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
     let step = |number: usize| {

@@ -69,7 +69,7 @@ impl Scene {
         Ok(Scene { attacker, victim })
     }
 
-    /// A running server on a fresh database with these credentials; the name of the database comes with it.
+    /// Returns a running server on a fresh database with these credentials; the name of the database comes with it.
     ///
     /// # Errors
     /// When it does not start.
@@ -86,7 +86,7 @@ impl Scene {
     }
 }
 
-/// A server that asks for credentials, with the settings that it is delivered with.
+/// Returns a server that asks for credentials, with the settings that it is delivered with.
 fn engine(ground: &Ground, name: &str, url: &str) -> anyhow::Result<Engine> {
     let mut engine = ground.engine(name, url);
     engine.open = false;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::arms::Arms;
 use super::wire::request;
 
-/// A workflow of one task with this schema of its input.
+/// Returns a workflow of one task with this schema of its input.
 fn workflow(name: &str, version: usize, schema: &Value) -> Value {
     let task = json!({ "name": "h", "class": "read_only", "input": { "path": "/input" } });
     json!({ "name": name, "version": version, "input_schema": schema, "steps": [{ "id": "a", "task": task }] })
@@ -18,7 +18,7 @@ fn patterns(count: usize, repeated: usize) -> Value {
     json!({ "allOf": (0..count).map(one).collect::<Vec<_>>() })
 }
 
-/// Each definition `levels` deep, twice as many places at each level.
+/// Returns each definition `levels` deep, twice as many places at each level.
 fn multiplied(word: &str, levels: usize) -> Value {
     let mut defs = serde_json::Map::new();
     for level in 0..levels {

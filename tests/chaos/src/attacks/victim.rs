@@ -52,7 +52,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The time within which `permille` of the requests of a kind were answered, in milliseconds.
+    /// Returns the time within which `permille` of the requests of a kind were answered, in milliseconds.
     #[must_use]
     pub(super) fn within(&self, kind: Kind, permille: usize) -> u64 {
         let mut times = self.times.get(&kind).cloned().unwrap_or_default();
@@ -89,7 +89,7 @@ pub(super) struct Victim {
 }
 
 impl Victim {
-    /// A victim whose workflow is registered.
+    /// Returns a victim whose workflow is registered.
     ///
     /// # Errors
     /// When the server does not take it.
@@ -192,14 +192,15 @@ impl Victim {
     }
 }
 
-/// The report of a claimed task: it was done.
+/// Returns the report of a claimed task: it was done.
 fn report_of(claimed: &[u8]) -> anyhow::Result<Value> {
     let claimed: Value = serde_json::from_slice(claimed)?;
     let task = claimed.pointer("/tasks/0").context("no task")?;
     Ok(json!({ "results": [done(task)] }))
 }
 
-/// The element of a report that says that `task` was done. What proves that its lease is ours comes back as it came.
+/// Returns the element of a report that says that `task` was done. What proves that its lease is ours comes back as it
+/// came.
 #[must_use]
 pub(super) fn done(task: &Value) -> Value {
     let mut result = json!({ "outcome": { "succeeded": { "output": null } } });

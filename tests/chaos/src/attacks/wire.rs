@@ -33,7 +33,7 @@ pub(super) struct Wire {
     buffer: Vec<u8>,
 }
 
-/// The bytes of a request.
+/// Returns the bytes of a request.
 #[must_use]
 pub(super) fn request(method: &str, path: &str, secret: &str, body: &str) -> Vec<u8> {
     let content = match body.is_empty() {
@@ -63,7 +63,7 @@ pub(super) async fn connect(server: SocketAddr, from: Option<SocketAddr>) -> io:
 }
 
 impl Wire {
-    /// A connection to `server` from `from`.
+    /// Returns a connection to `server` from `from`.
     #[must_use]
     pub(super) fn new(server: SocketAddr, from: Option<SocketAddr>) -> Wire {
         Wire { server, from, stream: None, buffer: Vec::new() }

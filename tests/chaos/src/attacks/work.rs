@@ -10,7 +10,7 @@ use super::arms::Arms;
 use super::victim::done;
 use super::wire::request;
 
-/// A workflow of one task.
+/// Returns a workflow of one task.
 fn simple(name: &str) -> Value {
     let task = json!({ "name": "h", "class": "read_only", "input": { "path": "/input" } });
     json!({ "name": name, "version": 1, "steps": [{ "id": "a", "task": task }] })

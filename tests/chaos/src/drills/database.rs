@@ -18,7 +18,7 @@ use crate::worker::Script;
 /// do.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A task, a sleep, and a task that fails once.
+/// Returns a task, a sleep, and a task that fails once.
 fn nap() -> Program {
     Program::new("nap").task("a", &[], adds(1)).step("nap", &["a"], Body::Sleep(4_000)).task(
         "b",

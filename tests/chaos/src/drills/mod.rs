@@ -98,7 +98,7 @@ impl Drill {
         Drill::MovedSignals,
     ];
 
-    /// The drill that is to find a bug.
+    /// Returns the drill that is to find a bug.
     #[must_use]
     pub fn of_bug(bug: &str) -> Option<Drill> {
         Some(match bug {
@@ -178,7 +178,7 @@ pub async fn run(ground: &Ground, only: Option<&str>, report: &mut Report) -> an
     Ok(())
 }
 
-/// The bugs that can be planted.
+/// Returns the bugs that can be planted.
 #[must_use]
 pub fn bugs() -> &'static [&'static str] {
     #[cfg(feature = "planted-bugs")]

@@ -63,7 +63,7 @@ pub(super) async fn two_engines(ground: &Ground, bug: Option<&str>) -> anyhow::R
     scene.finish().await
 }
 
-/// The task of a run. Those of others that come first are done.
+/// Returns the task of a run. Those of others that come first are done.
 async fn claim_of(ground: &Ground, api: &Api, run: Uuid) -> anyhow::Result<Option<Value>> {
     for _ in 0..20 {
         for task in claim_all(api, 1).await {

@@ -106,7 +106,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// A connection to the database.
+    /// Returns a connection to the database.
     ///
     /// # Errors
     /// When PostgreSQL does not answer.
@@ -114,7 +114,7 @@ impl<'a> Scene<'a> {
         Ok(PgConnection::connect(&self.ground.url(&self.database, None)?).await?)
     }
 
-    /// A client of one engine alone.
+    /// Returns a client of one engine alone.
     #[must_use]
     pub(super) fn at(&self, engine: usize) -> Api {
         self.api.at(engine).alone()
@@ -199,7 +199,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The run of a task.
+/// Returns the run of a task.
 ///
 /// # Errors
 /// When it names none.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::client::{Asked, Saw};
 use crate::evidence::{Entry, Evidence, Story, Violation};
 
-/// The end of an attempt in a run's history, if it was taken.
+/// Returns the end of an attempt in a run's history, if it was taken.
 fn taken<'a>(story: &'a Story, step: &str, action: &str, attempt: u32) -> Option<&'a Entry> {
     let ends = |entry: &&Entry| match entry.name.as_str() {
         "failed" => entry.action() == action,

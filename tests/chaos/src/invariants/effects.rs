@@ -31,7 +31,7 @@ fn standings(lines: &[Line]) -> BTreeMap<&str, Standing> {
     all
 }
 
-/// The steps and items that the history says have succeeded, and those that it says are undone.
+/// Returns the steps and items that the history says have succeeded, and those that it says are undone.
 fn told(story: &Story) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let of = |name: &str| -> BTreeSet<&str> {
         let named = story.history.iter().filter(|entry| entry.name == name);

@@ -29,7 +29,7 @@ pub const CHECKERS: &[(&str, &str, Checker)] = &[
     ("I13", "one run at a time moves under a serial key, and none before its facts", lines::turns),
 ];
 
-/// Everything that must never be.
+/// Finds everything that must never be.
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     CHECKERS.iter().flat_map(|(_, _, checker)| checker(evidence)).collect()

@@ -6,7 +6,7 @@ use crate::evidence::{Entry, Evidence, Story, Violation};
 use crate::ledger::{Came, Op};
 use crate::program::{Body, Program};
 
-/// The step of a step or item.
+/// Returns the step of a step or item.
 fn step_of(path: &str) -> &str {
     path.split_once('/').map_or(path, |(step, _)| step)
 }
@@ -80,7 +80,7 @@ pub(super) fn joins(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// The steps that depend on `id`, directly or not.
+/// Returns the steps that depend on `id`, directly or not.
 fn dependents<'a>(program: &'a Program, id: &str) -> BTreeSet<&'a str> {
     let mut all: BTreeSet<&str> = BTreeSet::new();
     for step in &program.steps {

@@ -75,7 +75,7 @@ pub(super) fn the_journal_is_the_run(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// The steps that the history says have succeeded are those that are shown as such.
+/// Checks that the steps that the history says have succeeded are those that are shown as such.
 fn steps_as_told(story: &Story) -> Vec<Violation> {
     let mut told: BTreeMap<&str, bool> = BTreeMap::new();
     for entry in &story.history {

@@ -41,7 +41,7 @@ pub fn lateness(evidence: &Evidence) -> Vec<i64> {
     due(evidence).map(|(at, ended)| ended - at).collect()
 }
 
-/// The same of those that were due while no fault was under way, nor had been for two seconds.
+/// Returns the same of those that were due while no fault was under way, nor had been for two seconds.
 #[must_use]
 pub fn calm_lateness(evidence: &Evidence) -> Vec<i64> {
     let marks = |end: &'static str| {
