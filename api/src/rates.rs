@@ -40,7 +40,7 @@ impl<K: Eq + Hash> Buckets<K> {
     /// is given once the bucket is full, and paid for afterwards.
     ///
     /// # Errors
-    /// How long it takes until there is as much; nothing is taken.
+    /// The time until there is as much; nothing is taken.
     pub(crate) fn take(
         &self,
         holder: K,

@@ -201,7 +201,7 @@ impl Connections {
         let stream = Stream::new(stream, self.limits.answer_timeout);
         let (tls, turns) = (self.tls.clone(), Arc::clone(&self.turns));
         self.tasks.spawn(async move {
-            // How many of a peer wait is bounded by its places.
+            // The places of a peer bound how many of it wait.
             let _ = turns.turn(&counted, 1).await;
             match tls {
                 None => connection.serve(stream).await,

@@ -52,7 +52,7 @@ impl<K: Eq + Hash + Clone> Shares<K> {
     /// Returns the same for a holder that may have at most `most`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason for which there is none.
     pub(crate) fn take_within(
         self: &Arc<Self>,
         holder: &K,

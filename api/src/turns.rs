@@ -168,7 +168,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
         (state.left, state.since) = (self.bounds.lap, Instant::now());
         while state.left > 0 {
             let Some((cost, waiter)) = state.next() else { break };
-            // Who has given up takes nothing.
+            // A caller that has given up takes nothing.
             if waiter.send(()).is_ok() {
                 state.left = state.left.saturating_sub(cost);
             }

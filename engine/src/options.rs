@@ -168,7 +168,7 @@ impl Tuning {
     /// for trials in which nothing is to heal an index.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The mistake in the assignment.
     pub fn set(&mut self, assignment: &str) -> Result<(), String> {
         let (name, value) = assignment
             .split_once('=')

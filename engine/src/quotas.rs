@@ -62,7 +62,7 @@ impl Ceilings {
     /// Sets one by `NAME=VALUE`, or `NAMESPACE:NAME=VALUE` for one namespace. `none` lifts it.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The mistake in the assignment.
     pub fn set(&mut self, assignment: &str) -> Result<(), String> {
         let (name, value) = assignment
             .split_once('=')

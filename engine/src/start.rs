@@ -101,7 +101,7 @@ pub(crate) async fn start_runs(
         let answer = started(answer, *run);
         let begins = match &answer {
             Ok(started) => started.id == *run,
-            // Whether it began is not known; sweeping will find out.
+            // It is not known whether it began; sweeping will find out.
             Err(error) => matches!(error, Error::Store(_)),
         };
         if *placed && !begins {

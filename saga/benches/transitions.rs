@@ -1,4 +1,4 @@
-//! What a transition of the pure core costs: time and allocations. `cargo bench -p backstitch-saga`.
+//! Measures a transition of the pure core: time and allocations. `cargo bench -p backstitch-saga`.
 //!
 //! A transition is one step done: its task handed out and reported, and the next one offered.
 

@@ -237,7 +237,7 @@ pub struct Operation {
     pub right: Option<String>,
     /// Bounds of a credential that apply to it: `queues`, `workflows`, `queues and workflows`; none for neither.
     pub bounds: Option<String>,
-    /// What stands in its path and its query.
+    /// The parameters in its path and its query.
     pub parameters: Vec<Parameter>,
     /// The statuses that it may answer.
     pub statuses: BTreeSet<String>,
@@ -250,14 +250,14 @@ pub struct Parameter {
     pub name: String,
     /// `path` or `query`.
     pub place: String,
-    /// What may stand there, as text; its name where the document gives no example.
+    /// A value that may stand there, as text; its name where the document gives no example.
     pub example: String,
     /// The words of which it must be one; none where it may be anything.
     pub words: Vec<String>,
 }
 
 impl Operation {
-    /// Whether it is the door of a source, which verifies its senders itself and takes any bytes.
+    /// Returns whether it is the door of a source, which verifies its senders itself and takes any bytes.
     #[must_use]
     pub fn is_door(&self) -> bool {
         self.path.starts_with("/v1/in/")

@@ -1,4 +1,4 @@
-//! What the builder makes of typed wiring: the expression as JSON, and what it finds wrong when a workflow is built.
+//! Tests what the builder makes of typed wiring: the expression as JSON, and the mistakes when a workflow is built.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

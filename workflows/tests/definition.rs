@@ -1,4 +1,4 @@
-//! What the builder makes of our workflows, held as text: a change of a definition is seen in review.
+//! Compares what the builder makes of our workflows with texts: a change of a definition is seen in review.
 //! `UPDATE_EXPECT=1 cargo test -p backstitch-workflows` writes it anew.
 
 use backstitch_sdk::testkit::{Bounds, rehearse};

@@ -46,7 +46,7 @@ impl Stage {
     /// Starts everything, and says so.
     ///
     /// # Errors
-    /// What could not be started, and what it said last.
+    /// An error that names what could not be started, with its last lines.
     pub(crate) async fn set(voice: &Voice) -> anyhow::Result<Stage> {
         Stage::set_with(voice, &Kind::ALL).await
     }

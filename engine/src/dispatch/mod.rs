@@ -134,7 +134,7 @@ impl Dispatcher {
     /// Asks for tasks for a session.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// The reason for which it gets none.
     pub(crate) fn poll(
         &self,
         namespace: &Arc<str>,

@@ -83,7 +83,7 @@ async fn compare(
         match crate::reads::is_leased(node, &one.namespace, one.run, one.task).await {
             Ok(true) => {}
             Ok(false) | Err(Error::NotFound { .. }) => over.push(one.id),
-            // Whether it is held is not known until its journal is repaired.
+            // It is not known whether it is held until its journal is repaired.
             Err(Error::Damaged(_)) => {}
             Err(error) => return Err(error),
         }

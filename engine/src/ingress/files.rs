@@ -150,7 +150,7 @@ impl Engine {
     /// Takes the next bytes of a file.
     ///
     /// # Errors
-    /// What is wrong with the file as a whole, within; [`Error::Conflict`] `import_cancelled`; [`Error::Store`].
+    /// The mistakes of the file as a whole, within; [`Error::Conflict`] `import_cancelled`; [`Error::Store`].
     pub async fn receive(&self, upload: &mut Upload, bytes: &[u8]) -> Received<()> {
         upload.digest.update(bytes);
         upload.row.bytes += i64::try_from(bytes.len()).unwrap_or(i64::MAX);

@@ -60,7 +60,7 @@ impl Engine {
     /// Splits a batch of a sender that was verified into its records, and reads them.
     ///
     /// # Errors
-    /// What is wrong with the batch as a whole, within; [`Error::Busy`].
+    /// The mistakes of the batch as a whole, within; [`Error::Busy`].
     pub async fn read_batch(
         &self,
         open: &Arc<OpenSource>,

@@ -16,7 +16,7 @@ impl EventDraft {
     /// Only a contract of our own may say which stream it is about.
     ///
     /// # Errors
-    /// What is wrong with the attributes of a CloudEvent.
+    /// The mistakes in the attributes of a CloudEvent.
     pub(crate) fn of_accepted(
         accepted: &Accepted,
         source: &str,

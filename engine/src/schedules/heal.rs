@@ -98,7 +98,7 @@ pub(crate) async fn damaged(node: &Node) -> Result<Vec<String>, Error> {
 /// Returns whether a row gives a later due time than its schedule has.
 fn is_late(row: &ScheduleRow, calendar: &Calendar, due: Option<Time>, now: Time) -> bool {
     let next = row.state.next_look(&Plan::of(row, calendar), now);
-    // Who takes a schedule puts off when it is due.
+    // The node that takes a schedule puts off when it is due.
     let latest = next.map(|next| next.max(now).after(TAKEN_FOR).after(TAKEN_FOR));
     match (due, latest) {
         (_, None) => false,

@@ -248,7 +248,7 @@ impl Database {
         let reading = [("statement_timeout", "60s"), ("lock_timeout", "10s")];
         let reading = Settings::new(&options, &path, &reading);
         let writer = options.clone().statement_cache_capacity(256);
-        // Who asks is found out however busy all others are.
+        // Callers are identified however busy all other connections are.
         let looking = [("statement_timeout", "5s"), ("lock_timeout", "3s")];
         let looking = Settings::new(&options, &path, &looking);
         let lists = Settings::new(&options, &path, &[("statement_timeout", LIST_LIMIT)]);

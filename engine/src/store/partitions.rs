@@ -253,7 +253,7 @@ pub(crate) async fn drop_ended(
         let range = (first_id(begin(week)), first_id(begin(week + 1)));
         let held = holding_again(connection, range, cutoff).await?;
         match held.is_empty() {
-            // Who reads one week has locked them all.
+            // A reader of one week locks them all.
             true if dropped.put_off > 0 => dropped.put_off += 1,
             true => match drop_again(connection, DROP_RUNS, week, before).await {
                 Ok(gone) => dropped.weeks += usize::from(gone),

@@ -113,7 +113,7 @@ impl Desk {
             if let Some(file) = &mut books.file
                 && let Err(error) = file.append(entries.get(before..).unwrap_or_default())
             {
-                // What is not in the ledger must not count: the next life starts from the file.
+                // An effect that is not in the ledger must not count: the next process starts from the file.
                 // It stops all the same when nobody can read why.
                 let _ = writeln!(
                     std::io::stderr(),

@@ -46,7 +46,7 @@ pub fn read_shelves(text: &str) -> Result<Vec<Shelf>, String> {
 /// Returns the reservations and the payment of an order.
 ///
 /// # Errors
-/// What is wrong with the order.
+/// A message that names the mistake in the order.
 pub fn bill(order: &Order) -> Result<Bill, String> {
     if order.lines.is_empty() {
         return Err("it has no lines".to_owned());

@@ -173,7 +173,7 @@ impl Source {
     /// not describe a single record, so that it is no dedupe key.
     ///
     /// # Errors
-    /// What is wrong with the request as a whole; `not_a_batch` and `batch_too_large` for its form.
+    /// The mistakes of the request as a whole; `not_a_batch` and `batch_too_large` for its form.
     pub fn check_batch<'s>(
         &self,
         request: &Request<'_>,

@@ -99,7 +99,7 @@ fn kinds(schema: &Members) -> Vec<Kind> {
             "string" => *kind == Kind::String,
             "array" => *kind == Kind::Array,
             "object" => *kind == Kind::Object,
-            // Who knows what it means.
+            // Its meaning is unknown.
             _ => true,
         })
     };

@@ -81,7 +81,7 @@ impl Activity {
         }
     }
 
-    /// Whether an attempt whose report is not remembered by itself is the last one and succeeded: what stands says so.
+    /// Returns whether an attempt whose report is not remembered by itself is the last one and succeeded.
     fn succeeded_last(&self, action: Action, attempt: u32) -> bool {
         match action {
             Action::Forward => {

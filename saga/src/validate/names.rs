@@ -60,7 +60,7 @@ pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Viol
 /// Checks the name of a fact outside of a definition.
 ///
 /// # Errors
-/// What is wrong with it, at `pointer`.
+/// The mistakes in it, at `pointer`.
 pub fn check_fact(fact: &str, pointer: &str) -> Result<(), Violation> {
     let mut found = Vec::new();
     check(&FACT, fact, pointer, &mut found);

@@ -39,7 +39,7 @@ const FILES: usize = 40;
 /// Settings of PostgreSQL: enough connections for the drills that are carried out at once, few enough to be used up.
 pub const SETTINGS: &[(&str, &str)] = &[("max_connections", "300")];
 
-/// What is planned.
+/// A plan: everything that is done to the system.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// From which everything follows.

@@ -39,7 +39,7 @@ struct Sealing<'a> {
 
 impl Sealing<'_> {
     fn value(&mut self, value: Value) -> Result<Value, CodecError> {
-        // What came from the server encrypted goes back as it is.
+        // An envelope that came from the server goes back as it is.
         if is_envelope(&value) {
             return well_formed(value);
         }

@@ -200,7 +200,7 @@ async fn claim_until(
 ) -> Result<(), ClientError> {
     let mut shutdown = std::pin::pin!(shutdown);
     let mut backoff = Backoff::new();
-    // Whether tasks may have been leased to this session that are not here.
+    // `true` if tasks may have been leased to this session that are not here.
     let mut some_may_be_missing = false;
     loop {
         let free = tokio::select! {

@@ -50,7 +50,7 @@ impl Desk {
         let rest: Vec<_> = self.held().drain().map(|(_, held)| held).collect();
         let mut stopped: Vec<Arc<InFlight>> = Vec::with_capacity(rest.len());
         for held in rest {
-            // What has been done waits to be reported, and nothing is known to be wrong with it.
+            // Work that is done waits to be reported, and nothing is known to be wrong with it.
             if !held.work.is_finished() {
                 held.work.abort();
                 stopped.push(held.task);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// What is answered: a status and a JSON body. `None` breaks the connection off.
+/// The answer: a status and a JSON body. `None` breaks the connection off.
 pub(crate) type Answer = Option<(u16, String)>;
 
 /// Serves `answer(path, body, idempotency key)` on a free port until the returned tasks are dropped; the server's URL.

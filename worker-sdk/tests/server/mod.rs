@@ -59,7 +59,7 @@ impl Drop for Poll<'_> {
     }
 }
 
-/// What happens to the next request to a path instead of an answer.
+/// The mishap of the next request to a path instead of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mishap {
     /// It is refused with this status and does nothing.

@@ -63,7 +63,7 @@ const FACTOR: u64 = 3;
 /// The longest preparation of an attack.
 const PREPARED_WITHIN: Duration = Duration::from_secs(120);
 
-/// What is asked for.
+/// The choice of attacks and of their bounds.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// Only this attack, or `at-once`.
