@@ -44,7 +44,7 @@ pub struct StartRun {
     /// exists from now on, and waits. Its timeout counts from this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
-    /// The same as a span from now on: so long after the request it begins. Not together with `start_at`.
+    /// The same as the time from the request to the beginning. Not together with `start_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "15m"))]
     pub delay: Option<Span>,

@@ -67,7 +67,7 @@ pub struct ScheduleSpec {
     /// `1d`.
     #[serde(default)]
     pub jitter: Span,
-    /// So long after it begins each run is to be over, its undo included; without it, as the workflow says.
+    /// The longest time that each run may take from its beginning, its undo included; as the workflow says without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "6h"))]
     pub end_within: Option<Span>,

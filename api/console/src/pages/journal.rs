@@ -34,7 +34,7 @@ struct Entry {
     changes: Vec<Change>,
 }
 
-/// Documents that were told of so far, to say what a change of an input changes.
+/// Documents of earlier events, to show what a change of an input changes.
 #[derive(Default)]
 struct Told {
     run: Value,
@@ -43,7 +43,7 @@ struct Told {
 }
 
 impl Told {
-    /// Takes note of the documents of an event. Returns what it changes of an input that was told of before.
+    /// Takes note of the documents of an event. Returns the changes of an input that an earlier event had.
     fn note(&mut self, name: &str, data: &Value) -> Vec<Change> {
         let step = data["step"].as_str().or(data["from"].as_str()).unwrap_or_default().to_owned();
         let mut found = Vec::new();
