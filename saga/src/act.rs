@@ -8,7 +8,7 @@ use crate::{HoldKind, StepPath};
 pub struct Act<'a> {
     /// The word of the verb, as at the end of its route: `retry`, `mark-compensated`, …
     pub verb: &'static str,
-    /// To which step or item; the run as a whole without it.
+    /// The step or item that it is about; the run as a whole without it.
     pub step: Option<&'a StepPath>,
     /// Actor and reason.
     pub by: &'a By,

@@ -428,11 +428,11 @@ pub enum Join {
     All,
     /// One item succeeded.
     Any,
-    /// So many items succeeded.
+    /// This number of items succeeded.
     Quorum(u32),
     /// All items ended, and no more than this failed.
     Tolerate(Tolerance),
-    /// All items ended, however.
+    /// All items ended, with or without success.
     BestEffort,
 }
 
@@ -441,9 +441,9 @@ pub enum Join {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Tolerance {
-    /// So many.
+    /// A number of items.
     Count(u32),
-    /// This share of all, from 0 to 1.
+    /// A share of all items, from 0 to 1.
     Ratio(f64),
 }
 

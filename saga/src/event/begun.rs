@@ -24,7 +24,7 @@ pub struct Begun {
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Arc<str>>,
-    /// Constant along the causal story.
+    /// The correlation id, constant along a chain of causes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Arc<str>>,
     /// The event of the log that caused it.

@@ -10,7 +10,7 @@ use crate::{Payload, RunId, Timestamp};
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reason {
-    /// Why; kept with the act, and in the history of what it is done to.
+    /// The reason; kept with the act, and in the history of what it is done to.
     pub reason: String,
 }
 
@@ -19,7 +19,7 @@ pub struct Reason {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PauseRun {
-    /// Why; kept in the history.
+    /// The reason; kept in the history.
     pub reason: String,
     /// Name of the pause. A run goes on when it has no pause. Without a name, `/pause` uses the caller's name, and
     /// `/resume` ends all pauses.
@@ -33,9 +33,9 @@ pub struct PauseRun {
 pub struct Paused {
     /// Time of the pause.
     pub since: Timestamp,
-    /// By whom.
+    /// The actor.
     pub actor: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -44,7 +44,7 @@ pub struct Paused {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RetryStep {
-    /// Why; kept in the history.
+    /// The reason; kept in the history.
     pub reason: String,
     /// A better input; the one before stays in the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub struct RetryStep {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkipStep {
-    /// Why; kept in the history.
+    /// The reason; kept in the history.
     pub reason: String,
     /// Output in place of its own; without it, steps that need the step's output are skipped too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct ResolveStep {
 pub struct RerunRun {
     /// The step to begin with.
     pub from: String,
-    /// Why; kept in the history. May be left out of a dry run.
+    /// The reason; kept in the history. May be left out of a dry run.
     #[serde(default)]
     pub reason: String,
     /// A new input for that step, a task or a child.
@@ -96,7 +96,7 @@ pub struct RerunRun {
     /// Even if something that nothing undoes is done twice.
     #[serde(default)]
     pub force: bool,
-    /// Only say what would be undone and done again.
+    /// Only return what would be undone and done again.
     #[serde(default)]
     pub dry_run: bool,
 }

@@ -142,16 +142,16 @@ pub struct ActLine {
     /// The source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// Who; `backstitch` when the guard against a bad deploy did it.
+    /// The actor; `backstitch` when the guard against a bad deploy did it.
     pub actor: String,
     /// The action: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, `pause`, `put`, …
     pub verb: String,
     /// The step or item, where it was about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Why; may be empty where no reason is asked for.
+    /// The reason; may be empty where no reason is asked for.
     pub reason: String,
     /// The document of a request that sets something: the policy of a queue, the spec of a schedule, the request
     /// for a job, the name of a fact.

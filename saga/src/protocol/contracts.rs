@@ -105,7 +105,7 @@ pub struct RegisterContract {
     /// Transform from this version to the last one, for a version that breaks while earlier versions have readers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<Payload>,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }
@@ -168,7 +168,7 @@ pub struct ContractVersionView {
     pub digest: String,
     /// Time of the registration.
     pub registered_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub registered_by: String,
     /// The schema, as it was sent; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,7 +194,7 @@ pub struct ContractReaderView {
     pub version: u32,
     /// Time of the pinning.
     pub pinned_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub pinned_by: String,
 }
 
@@ -212,7 +212,7 @@ pub struct ContractLine {
     pub newest: u32,
     /// Time of its last change.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
 }
 
@@ -232,7 +232,7 @@ pub struct ContractView {
     pub readers: Vec<ContractReaderView>,
     /// Time of its last change.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
 }
 
@@ -243,7 +243,7 @@ pub struct ContractView {
 pub struct SetContractMode {
     /// Compatibility that new versions keep.
     pub mode: ContractMode,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -254,7 +254,7 @@ pub struct SetContractMode {
 pub struct SetContractState {
     /// Use that may be made of it from now on.
     pub state: ContractState,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -265,7 +265,7 @@ pub struct SetContractState {
 pub struct PinReader {
     /// The version that it reads.
     pub version: u32,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }

@@ -71,7 +71,7 @@ pub struct ErasureView {
     pub waits_for: Option<String>,
     /// The person who requested it.
     pub actor: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// Time of the request.
     pub created_at: Timestamp,

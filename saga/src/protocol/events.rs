@@ -47,7 +47,7 @@ pub struct NewEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "2026-01-05T12:00:00Z"))]
     pub occurred_at: Option<String>,
-    /// Constant along the whole causal story; that of the cause or the event's own id without it.
+    /// The correlation id, constant along a chain of causes; that of the cause or the event's own id without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// The event that caused this one.
@@ -203,7 +203,7 @@ pub struct EventView {
     pub occurred_at: Option<String>,
     /// Time at which it was appended.
     pub received_at: Timestamp,
-    /// Constant along the whole causal story.
+    /// The correlation id, constant along a chain of causes.
     pub correlation_id: String,
     /// The event that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,6 +260,6 @@ pub struct CursorView {
     pub behind: u64,
     /// Time of the last move.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
 }

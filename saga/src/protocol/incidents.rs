@@ -197,7 +197,7 @@ pub struct IncidentView {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompensateIncident {
-    /// Why; kept in the history of the run.
+    /// The reason; kept in the history of the run.
     pub reason: String,
     /// The part to undo; everything without it.
     #[serde(default = "everything")]
@@ -242,7 +242,7 @@ pub struct AttemptView {
     pub attempt: u32,
     /// The worker that got it last: its name and its session.
     pub worker: String,
-    /// When.
+    /// The time.
     pub began_at: Timestamp,
     /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,9 +259,9 @@ pub struct AttemptView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentNote {
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// Who.
+    /// The actor.
     pub actor: String,
     /// The new assignee; empty if it was assigned to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -317,7 +317,7 @@ pub struct IncidentCounts {
     pub kinds: Vec<KindCount>,
 }
 
-/// `GET /v1/status`: how the namespace is.
+/// `GET /v1/status`: the status of the namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusView {
@@ -379,9 +379,9 @@ pub struct PauseView {
     pub workflow: String,
     /// Time since when.
     pub since: Timestamp,
-    /// By whom; `backstitch` when the guard did it.
+    /// The actor; `backstitch` when the guard did it.
     pub actor: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The new cause for which the guard did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -392,10 +392,10 @@ pub struct PauseView {
     /// Time at which a person resumed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
-    /// Who.
+    /// The actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_by: Option<String>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_reason: Option<String>,
 }

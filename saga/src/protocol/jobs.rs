@@ -67,13 +67,13 @@ pub struct RunsFilter {
 pub struct NewJob {
     /// The action on each. `skip` and `mark-compensated` need incidents.
     pub verb: JobVerb,
-    /// To which incidents; of these the open ones.
+    /// The incidents to act on; of these the open ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incidents: Option<IncidentFilter>,
-    /// To which runs.
+    /// The runs to act on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<RunsFilter>,
-    /// For `rerun`: from which step; needed.
+    /// For `rerun`: the step from which; needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// For `rerun`: the new input of that step.
@@ -96,14 +96,14 @@ pub struct NewJob {
     /// For `signal`: its name; needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
-    /// For `signal`: what it says; null without it.
+    /// For `signal`: its data; null without it.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "Payload::present"
     )]
     pub data: Option<Payload>,
-    /// For `label`: the labels that each run gets.
+    /// For `label`: the labels to set.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -111,19 +111,19 @@ pub struct NewJob {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub set: Labels,
-    /// For `label`: the names of the labels that each run loses.
+    /// For `label`: the names of the labels to remove.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
-    /// Why; kept in the history of each run. May be left out of a dry run.
+    /// The reason; kept in the history of each run. May be left out of a dry run.
     #[serde(default)]
     pub reason: String,
-    /// At most so many in any second, spread evenly, over all nodes: 0.1 to 1,000; 10 without it.
+    /// Largest number acted on in any second, spread evenly, over all nodes: 0.1 to 1,000; 10 without it.
     #[serde(default = "ten")]
     pub rate: f64,
-    /// So many are done first, and the others only when each of these has proven itself.
+    /// The first of the job, which are acted on before the others: each of them must prove itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// Stop when so many come back.
+    /// Condition on which the job stops itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_when: Option<StopWhen>,
     /// Return only the number of items and the first of them.
@@ -308,9 +308,9 @@ pub struct JobView {
     pub why: Option<String>,
     /// The request.
     pub asked: NewJob,
-    /// By whom.
+    /// The actor.
     pub actor: String,
-    /// When.
+    /// The time.
     pub created_at: Timestamp,
     /// Time at which it was stopped or done.
     #[serde(default, skip_serializing_if = "Option::is_none")]

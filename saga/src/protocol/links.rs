@@ -12,7 +12,7 @@ use crate::Timestamp;
 pub struct PutLink {
     /// The stream of the entity, such as `customer:42`.
     pub stream: String,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }
@@ -29,7 +29,7 @@ pub struct LinkView {
     pub stream: String,
     /// Time of the link.
     pub linked_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub linked_by: String,
 }
 
@@ -62,7 +62,7 @@ pub enum LinkKept {
 pub struct ResolveLinkConflict {
     /// To whom the id belongs.
     pub keep: LinkKept,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -84,7 +84,7 @@ pub struct LinkConflictView {
     pub holder: String,
     /// Time of the first claim.
     pub claimed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub claimed_by: String,
     /// To whom it belongs, once a person has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ use crate::{RunId, Timestamp};
 pub struct MakePlan {
     /// The part to undo.
     pub scope: Scope,
-    /// Why; kept in the history of the run when the plan is applied.
+    /// The reason; kept in the history of the run when the plan is applied.
     pub reason: String,
     /// Undo even past a pivot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -30,7 +30,7 @@ pub struct EditPlan {
     pub revision: u32,
     /// The part to undo.
     pub scope: Scope,
-    /// Why; kept in the history of the run when the plan is applied.
+    /// The reason; kept in the history of the run when the plan is applied.
     pub reason: String,
     /// Undo even past a pivot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -44,7 +44,7 @@ pub struct EditPlan {
 pub struct ApprovePlan {
     /// The revision that is approved.
     pub revision: u32,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -115,11 +115,11 @@ pub struct CompensationPlan {
     /// `true` if it is undone even past a pivot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The person who made it or changed it last.
     pub made_by: String,
-    /// When.
+    /// Time of that.
     pub made_at: Timestamp,
     /// Number of records that the journal of the run had then.
     pub seq: u64,
@@ -138,16 +138,16 @@ pub struct CompensationPlan {
     /// The person who approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
-    /// When.
+    /// Time of the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_at: Option<Timestamp>,
-    /// Why.
+    /// The reason for the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_reason: Option<String>,
     /// The person who applied or withdrew it, or whose request found it expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    /// When.
+    /// Time of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The reason for which it was withdrawn.
@@ -201,7 +201,7 @@ impl Approval {
 pub struct SetUndoApproval {
     /// Condition on which a second person is needed.
     pub approval: Approval,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -216,10 +216,10 @@ pub struct UndoApprovalView {
     /// Time at which it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// By whom.
+    /// The actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_by: Option<String>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -36,7 +36,7 @@ pub struct QueuePolicy {
     pub retry_budget: Option<RetryBudget>,
 }
 
-/// So many in a time.
+/// A limit on the number of tasks in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -118,7 +118,7 @@ pub struct QueueView {
     pub policy: QueuePolicy,
     /// Time at which its policy was last set, or it was last paused, resumed, opened or closed.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
     /// Nothing is handed out until a person resumes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -143,7 +143,7 @@ pub struct QuotasView {
     /// Time at which an admin of the namespace last set a quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// Who.
+    /// The actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_by: Option<String>,
 }

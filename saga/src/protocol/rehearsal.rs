@@ -67,7 +67,7 @@ pub struct FailurePoint {
 pub struct OpenTrace {
     /// The broken rule.
     pub rule: String,
-    /// How.
+    /// Explanation, for people.
     pub message: String,
     /// Number of traces.
     pub traces: u64,

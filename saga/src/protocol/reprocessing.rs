@@ -35,7 +35,7 @@ pub struct NewReprocess {
     /// `true` if nothing is written, and the results are only counted.
     #[serde(default)]
     pub dry_run: bool,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -78,7 +78,7 @@ pub struct ReprocessView {
     pub waits_for: Option<String>,
     /// The person who requested it.
     pub actor: String,
-    /// When.
+    /// The time.
     pub created_at: Timestamp,
     /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -62,7 +62,7 @@ pub struct SetRetention {
     /// server's.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30d"))]
     pub keep: Keep,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -80,10 +80,10 @@ pub struct RetentionView {
     /// Time at which its own was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// By whom.
+    /// The actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_by: Option<String>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -108,7 +108,7 @@ pub struct HeldWeek {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EraseRun {
-    /// Why; kept as the proof that it was erased. Do not name the person whom the run is about.
+    /// The reason; kept as the proof that it was erased. Do not name the person whom the run is about.
     pub reason: String,
     /// Kill the run first if it has not ended: its effects remain and nothing undoes them. Without it such a run is
     /// refused.

@@ -23,7 +23,7 @@ pub struct StartRun {
     /// The input.
     #[serde(default = "Payload::null")]
     pub input: Payload,
-    /// Constant along the whole causal story; the run's own id without it.
+    /// The correlation id, constant along a chain of causes; the run's own id without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// The event of the log that caused it; the events that its steps emit are counted on from there.
@@ -57,12 +57,12 @@ pub struct StartRun {
     pub undo_budget: Option<Span>,
 }
 
-/// `PATCH /v1/runs/{id}/labels`: give labels to a run, and take others from it.
+/// `PATCH /v1/runs/{id}/labels`: set and remove labels of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LabelRun {
-    /// The labels that it gets, or that change their values.
+    /// The labels to set.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -70,10 +70,10 @@ pub struct LabelRun {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub set: Labels,
-    /// The names of the labels that it loses. Those that it does not have are passed over.
+    /// The names of the labels to remove. Those that it does not have are passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
-    /// Why; kept in the history.
+    /// The reason; kept in the history.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -152,10 +152,10 @@ pub enum Scope {
 pub struct CompensateRun {
     /// The part to undo.
     pub scope: Scope,
-    /// Why; kept in the history. May be left out of a dry run.
+    /// The reason; kept in the history. May be left out of a dry run.
     #[serde(default)]
     pub reason: String,
-    /// Only say what would be done.
+    /// Only return what would be done.
     #[serde(default)]
     pub dry_run: bool,
     /// Undo even past a pivot.

@@ -348,7 +348,7 @@ pub struct TriggerSchedule {
     /// Action if the last run has not ended yet; by default the schedule's own policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
-    /// Why; kept with the schedule.
+    /// The reason; kept with the schedule.
     pub reason: String,
 }
 
@@ -379,10 +379,10 @@ pub struct BackfillSchedule {
     /// With more instants than this in the range nothing is done; at most 10,000.
     #[serde(default = "thousand")]
     pub limit: u32,
-    /// Why; kept with the schedule. May be left out of a dry run.
+    /// The reason; kept with the schedule. May be left out of a dry run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Only say what would be started.
+    /// Only return what would be started.
     #[serde(default)]
     pub dry_run: bool,
 }

@@ -67,7 +67,7 @@ impl OnWithdrawn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FactDependent {
-    /// Which.
+    /// The run.
     pub run: RunId,
     /// Upon which fact.
     pub fact: String,
@@ -136,7 +136,7 @@ pub struct StartSequence {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyPlace {
-    /// Which.
+    /// The run.
     pub run: RunId,
     /// `holding` or `waiting`.
     pub state: String,
@@ -171,7 +171,7 @@ pub struct FactView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FactWaiter {
-    /// Which.
+    /// The run.
     pub run: RunId,
     /// For which fact.
     pub fact: String,
@@ -199,7 +199,7 @@ pub struct SubjectFacts {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WithdrawFact {
-    /// Why; kept with the act. A dry run needs none.
+    /// The reason; kept with the act. A dry run needs none.
     #[serde(default)]
     pub reason: Option<String>,
     /// Withdraw nothing: answer whom it would touch, in `dependents`.

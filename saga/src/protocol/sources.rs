@@ -210,7 +210,7 @@ pub struct PutSource {
     /// secret stays; with it, all previous secrets are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }
@@ -230,7 +230,7 @@ pub struct RotateSource {
     pub secret: String,
     /// Time for which the previous secret is also valid; at most 30 days. `0s` ends it immediately.
     pub overlap: Span,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }
@@ -247,7 +247,7 @@ impl std::fmt::Debug for RotateSource {
 pub struct SourceSecret {
     /// Time at which it was added.
     pub added_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub added_by: String,
     /// Time until which it is valid; no limit without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,6 +270,6 @@ pub struct SourceView {
     pub secrets: Vec<SourceSecret>,
     /// Time of its last change.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
 }

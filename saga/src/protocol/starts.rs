@@ -21,7 +21,7 @@ pub struct StartRequestView {
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Constant along the whole causal story.
+    /// The correlation id, constant along a chain of causes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// Marks to search by, as they were given.
@@ -86,7 +86,7 @@ pub struct Refused {
     /// Mistakes in the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
@@ -94,10 +94,10 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Decision {
-    /// Who.
+    /// The actor.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }

@@ -100,7 +100,7 @@ pub struct SubscriptionSpec {
 pub struct ResetSubscription {
     /// The position after which it goes on.
     pub position: u64,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 

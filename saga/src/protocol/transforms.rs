@@ -15,7 +15,7 @@ pub struct PutTransform {
     /// used.
     #[serde(default = "yes")]
     pub activate: bool,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     #[serde(default)]
     pub reason: String,
 }
@@ -31,7 +31,7 @@ fn yes() -> bool {
 pub struct ActivateTransform {
     /// The revision that is used from now on.
     pub revision: u32,
-    /// Why; kept with the act.
+    /// The reason; kept with the act.
     pub reason: String,
 }
 
@@ -125,7 +125,7 @@ pub struct TransformLine {
     pub newest: u32,
     /// Time of its last change.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
 }
 
@@ -139,7 +139,7 @@ pub struct TransformRevision {
     pub digest: String,
     /// Time of the registration.
     pub registered_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub registered_by: String,
 }
 
@@ -161,7 +161,7 @@ pub struct TransformView {
     pub newest: u32,
     /// Time of its last change.
     pub changed_at: Timestamp,
-    /// By whom.
+    /// The actor.
     pub changed_by: String,
     /// The revision that is used, as it was sent.
     pub transform: Payload,

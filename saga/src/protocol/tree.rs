@@ -12,7 +12,7 @@ use crate::{RunId, StepPath};
 pub struct RunTree {
     /// The root first, and below each run the runs that are steps of it, in the order of the steps.
     pub runs: Vec<TreeRun>,
-    /// There are more of them.
+    /// `true` if there are more of them.
     pub more: bool,
 }
 

@@ -116,7 +116,7 @@ pub struct NewMigration {
     /// Action if some of the runs cannot be moved.
     #[serde(default)]
     pub on_obstacle: OnObstacle,
-    /// Why; kept in the history of each run. Not needed for a dry run.
+    /// The reason; kept in the history of each run. Not needed for a dry run.
     #[serde(default)]
     pub reason: String,
     /// Only check runs, page by page, and write nothing.
@@ -180,9 +180,9 @@ pub struct MigrationCheck {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CheckedRun {
-    /// Which.
+    /// The run.
     pub run: RunId,
-    /// Why.
+    /// The reason.
     pub obstacles: Vec<Obstacle>,
 }
 
@@ -213,9 +213,9 @@ pub struct MigrationView {
     pub total: u64,
     /// The person who requested it.
     pub actor: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When.
+    /// The time.
     pub created_at: Timestamp,
     /// Time at which it was done or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,7 +229,7 @@ pub struct MigrationView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MigratedRun {
-    /// Which.
+    /// The run.
     pub run: RunId,
     /// One of [`MigratedRun::RESULTS`].
     pub result: String,

@@ -30,7 +30,7 @@ pub struct RunView {
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Constant along the whole causal story.
+    /// The correlation id, constant along a chain of causes.
     pub correlation_id: String,
     /// The event of the log that caused it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
-    /// Is it moving?
+    /// Its state.
     pub state: State,
     /// Its outcome; null until it ended.
     pub outcome: Option<Outcome>,
@@ -315,7 +315,7 @@ pub struct Awaits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunError {
-    /// Where.
+    /// The step or item of it; none for the run as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
     /// The error.
@@ -335,13 +335,13 @@ pub struct RunLine {
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Constant along the whole causal story.
+    /// The correlation id, constant along a chain of causes.
     pub correlation_id: String,
     /// Marks to search by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
-    /// Is it moving?
+    /// Its state.
     pub state: State,
     /// Its outcome.
     pub outcome: Option<Outcome>,

@@ -11,11 +11,11 @@ use crate::{RunId, StepPath, Timestamp};
 pub struct Why {
     /// The run.
     pub run: RunId,
-    /// Is it moving?
+    /// Its state.
     pub state: State,
     /// One sentence for people.
     pub summary: String,
-    /// Everything that it waits for, what holds it as a whole first. Empty once it ended.
+    /// Everything that it waits for; first the holds of the run as a whole. Empty once it ended.
     pub waits_for: Vec<WaitsFor>,
 }
 

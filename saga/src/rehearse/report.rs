@@ -74,7 +74,7 @@ pub struct Cell {
 pub struct Defect {
     /// The broken rule.
     pub rule: &'static str,
-    /// How.
+    /// Explanation, for people.
     pub message: String,
     /// Number of traces.
     pub traces: u64,
