@@ -15,13 +15,13 @@ pub enum ContractMode {
     Backward,
     /// The last version reads documents of a new one.
     Forward,
-    /// Both.
+    /// Both: the new version and the last one read documents of each other.
     Full,
     /// A new version reads documents of all versions.
     BackwardTransitive,
     /// All versions read documents of a new one.
     ForwardTransitive,
-    /// Both.
+    /// Both: a new version and all versions read documents of each other.
     FullTransitive,
 }
 

@@ -165,7 +165,7 @@ pub struct EventLineage {
     pub documents: Vec<IntakeView>,
     /// The events that it caused, also by others, by their positions.
     pub effects: Vec<LineageEvent>,
-    /// The runs of its story.
+    /// The runs with its correlation id.
     pub runs: Vec<RunLine>,
     /// `true` if there are more events or runs than were read.
     pub more: bool,

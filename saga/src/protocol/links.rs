@@ -60,7 +60,7 @@ pub enum LinkKept {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResolveLinkConflict {
-    /// To whom the id belongs.
+    /// The owner of the id.
     pub keep: LinkKept,
     /// The reason; kept with the act.
     pub reason: String,
@@ -86,7 +86,7 @@ pub struct LinkConflictView {
     pub claimed_at: Timestamp,
     /// The actor.
     pub claimed_by: String,
-    /// To whom it belongs, once a person has said so.
+    /// The owner of the id, once a person has decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<LinkKept>,
     /// Time of the decision.

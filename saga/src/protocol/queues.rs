@@ -70,9 +70,9 @@ impl Rate {
 pub struct BreakerPolicy {
     /// It opens when this share of the calls in the window failed; above 0, at most 1.
     pub failure_ratio: f64,
-    /// It does not open before so many calls in the window.
+    /// Number of calls in the window before which it does not open.
     pub min_calls: u32,
-    /// The time that is looked back on; 1 s to 1 h.
+    /// Length of the window; 1 s to 1 h.
     pub window: Span,
     /// Time that it stays open before one task is let through as a probe; each failed probe doubles it, up
     /// to sixteenfold. 100 ms to 1 h.
@@ -120,14 +120,14 @@ pub struct QueueView {
     pub changed_at: Timestamp,
     /// The actor.
     pub changed_by: String,
-    /// Nothing is handed out until a person resumes it.
+    /// `true` if nothing is handed out until a person resumes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
     /// Tasks that workers hold, or are about to get.
     pub held: u32,
     /// Offered tasks that no worker holds; counted up to 1,000.
     pub waiting: u32,
-    /// There are more of them.
+    /// `true` if there are more of them.
     pub waiting_more: bool,
     /// Number of tasks that its rate allows now.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -98,7 +98,7 @@ impl Quotas {
         self.combined(ceiling, u32::min)
     }
 
-    /// Returns its own where it says something, else what `others` say.
+    /// Returns its own where it is set, else that of `others`.
     #[must_use]
     pub fn or(self, others: Quotas) -> Quotas {
         self.combined(others, |own, _| own)

@@ -61,7 +61,7 @@ pub struct FailurePoint {
     pub open: u64,
 }
 
-/// Something that does not close.
+/// A defect: a rule that traces broke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenTrace {

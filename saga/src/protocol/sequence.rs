@@ -29,7 +29,7 @@ pub enum OnConflict {
 pub struct FactOn {
     /// The fact: `customer.created`.
     pub fact: String,
-    /// About what, as text: an expression over `/input`.
+    /// Its subject, as text: an expression over `/input`.
     pub on: Expr,
     /// Policy for a run that has begun, if the fact that it requires is withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +69,9 @@ impl OnWithdrawn {
 pub struct FactDependent {
     /// The run.
     pub run: RunId,
-    /// Upon which fact.
+    /// The fact.
     pub fact: String,
-    /// About what.
+    /// Its subject.
     pub on: String,
     /// Policy if the fact is withdrawn.
     pub on_withdrawn: OnWithdrawn,
@@ -106,7 +106,7 @@ pub struct Sequence {
 pub struct Requirement {
     /// The fact: `customer.created`.
     pub fact: String,
-    /// About what: `customer:42`.
+    /// Its subject: `customer:42`.
     pub on: String,
 }
 
@@ -115,19 +115,19 @@ pub struct Requirement {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartSequence {
-    /// Instead of the definition's key.
+    /// The key, instead of the definition's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial_key: Option<String>,
-    /// Instead of the definition's policy.
+    /// The policy, instead of the definition's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_conflict: Option<OnConflict>,
-    /// Beside the definition's requirements.
+    /// Requirements beside the definition's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requirement>,
     /// Policy if one of these is withdrawn after the run has begun; an incident without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_withdrawn: Option<OnWithdrawn>,
-    /// Instead of the definition's limit.
+    /// The time limit, instead of the definition's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires_within: Option<Span>,
 }
@@ -153,7 +153,7 @@ pub struct KeyPlace {
 pub struct FactView {
     /// The fact.
     pub fact: String,
-    /// About what.
+    /// Its subject.
     pub on: String,
     /// Time at which it was established.
     pub at: Timestamp,
@@ -173,7 +173,7 @@ pub struct FactView {
 pub struct FactWaiter {
     /// The run.
     pub run: RunId,
-    /// For which fact.
+    /// The fact.
     pub fact: String,
     /// Time since when.
     pub since: Timestamp,
@@ -181,7 +181,7 @@ pub struct FactWaiter {
     pub until: Timestamp,
 }
 
-/// `GET /v1/facts/{subject}`: what is established about something, and who waits for what.
+/// `GET /v1/facts/{subject}`: the facts about a subject, and the runs that wait for them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubjectFacts {
@@ -189,7 +189,7 @@ pub struct SubjectFacts {
     pub facts: Vec<FactView>,
     /// The runs that wait for facts about it, the longest first, at most 1,000.
     pub waiting: Vec<FactWaiter>,
-    /// The runs under way that require facts about it: whom a withdrawal touches. At most 1,000.
+    /// The runs under way that require facts about it, which a withdrawal affects. At most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependents: Vec<FactDependent>,
 }
@@ -202,7 +202,7 @@ pub struct WithdrawFact {
     /// The reason; kept with the act. A dry run needs none.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Withdraw nothing: answer whom it would touch, in `dependents`.
+    /// Withdraw nothing, and return the runs that it would affect, in `dependents`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }

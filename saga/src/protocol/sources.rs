@@ -101,7 +101,7 @@ pub enum SourceVersion {
     Header(String),
     /// JSON Pointer.
     Pointer(String),
-    /// Always this version.
+    /// The same version for all.
     Fixed(u32),
 }
 
@@ -125,7 +125,7 @@ pub struct SourceMatch {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceAccepts {
-    /// For which documents; for all without it.
+    /// The documents that follow it; all without it.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub when: Option<SourceMatch>,
     /// Subject of the contract.
@@ -262,7 +262,7 @@ pub struct SourceView {
     pub name: String,
     /// The path to which it sends documents; batches go to this and `/batch`.
     pub address: String,
-    /// Grows with each change of `spec`. The audit has all of them.
+    /// Number of the configuration; it grows with each change of `spec`. The audit has all of them.
     pub version: u32,
     /// Its configuration.
     pub spec: SourceSpec,

@@ -69,7 +69,7 @@ pub struct Cell {
     pub open: u64,
 }
 
-/// Something that does not close.
+/// A defect: a rule that traces broke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Defect {
     /// The broken rule.
