@@ -114,8 +114,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// Determines the caller and checks the right.
 ///
 /// # Errors
-/// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server, 429 when the
-/// peer has sent too many unknown credentials.
+/// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server, 429 when
+/// the peer has sent too many unknown credentials.
 pub(crate) async fn admit(
     app: &App,
     headers: &HeaderMap,

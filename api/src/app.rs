@@ -178,7 +178,8 @@ impl App {
     /// Returns a place among the requests that wait.
     ///
     /// # Errors
-    /// 429 when as many requests of the namespace wait as its quota says; 503 when it has its share of places, or all are taken.
+    /// 429 when as many requests of the namespace wait as its quota says; 503 when it has its share of places, or all
+    /// are taken.
     pub(crate) fn place(&self, caller: &Caller, to: WaitFor) -> Result<Share<Arc<str>>, Rejection> {
         let places = match to {
             WaitFor::Tasks => &self.claiming,
@@ -325,7 +326,8 @@ impl App {
         })
     }
 
-    /// Counts `count` documents of a source whose sender was verified: by its own rate, and as one request of its namespace.
+    /// Counts `count` documents of a source whose sender was verified: by its own rate, and as one request of its
+    /// namespace.
     ///
     /// # Errors
     /// 429 when it has sent too many.

@@ -126,8 +126,8 @@ fn limit_of(request: &Request, limits: &Limits) -> usize {
 /// Returns the whole body of a request that says that it is JSON, up to the limit of its route.
 ///
 /// # Errors
-/// 415 when it does not say so, 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are
-/// on their way.
+/// 415 when it does not say so, 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones
+/// are on their way.
 pub(crate) async fn read(request: Request, app: &App) -> Result<Bytes, Rejection> {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     must_be_json(request.headers(), path == Some(EVENTS))?;

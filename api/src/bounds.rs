@@ -1,5 +1,5 @@
-//! All bounds of the server with the values that hold: those of requests and connections, and those of the engine. The page
-//! `docs/limits.md` is printed from here.
+//! All bounds of the server with the values that hold: those of requests and connections, and those of the engine. The
+//! page `docs/limits.md` is printed from here.
 
 use backstitch_engine::Ceilings;
 use backstitch_engine::bounds::{self as engine, Bound, Section, bound, bytes, number, span};

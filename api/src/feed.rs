@@ -1,7 +1,7 @@
 //! The log as a stream: a line of JSON or a server-sent event for each event, for as long as the reader stays.
 //!
-//! A reader that takes too little is cut off by its connection, as with every answer. The stream ends when its credential is
-//! withdrawn, when the server closes, and after an hour; the reader asks again from where it was.
+//! A reader that takes too little is cut off by its connection, as with every answer. The stream ends when its
+//! credential is withdrawn, when the server closes, and after an hour; the reader asks again from where it was.
 
 use std::convert::Infallible;
 use std::sync::Arc;

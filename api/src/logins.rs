@@ -107,8 +107,8 @@ impl Logins {
         }
     }
 
-    /// Logs the failed logins since the last time, in one line, and forgets peers that have all of their share again. To be
-    /// called every few seconds.
+    /// Logs the failed logins since the last time, in one line, and forgets peers that have all of their share again.
+    /// To be called every few seconds.
     pub(crate) fn tell(&self, now: Instant) {
         self.peers.forget_full(now);
         let untold = std::mem::take(&mut *lock(&self.untold));

@@ -1,5 +1,5 @@
-//! Notices when the runtime that serves requests does not move. The runtime counts beats; a thread of its own looks whether
-//! they go on.
+//! Notices when the runtime that serves requests does not move. The runtime counts beats; a thread of its own looks
+//! whether they go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -36,8 +36,8 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Eq + Hash> Buckets<K> {
-    /// Takes `cost` from the bucket of `holder`, into which `rate` flows each second. A cost that is larger than the bucket
-    /// is given once the bucket is full, and paid for afterwards.
+    /// Takes `cost` from the bucket of `holder`, into which `rate` flows each second. A cost that is larger than the
+    /// bucket is given once the bucket is full, and paid for afterwards.
     ///
     /// # Errors
     /// The time until there is as much; nothing is taken.

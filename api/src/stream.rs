@@ -1,5 +1,5 @@
-//! The stream of a connection, whose other side must go on taking what is written to it, and not too slowly: what it has
-//! not taken stays in memory.
+//! The stream of a connection, whose other side must go on taking what is written to it, and not too slowly: what it
+//! has not taken stays in memory.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep};
 /// Number of bytes per second that the other side must accept while something waits for it.
 pub(crate) const SLOWEST: u64 = 16 * 1024;
 
-/// A stream to which writing fails when the other side has taken nothing for as long as `limit`, or, over as much time in
-/// which something waited for it, less than it must.
+/// A stream to which writing fails when the other side has taken nothing for as long as `limit`, or, over as much time
+/// in which something waited for it, less than it must.
 pub(crate) struct Stream<S> {
     inner: S,
     limit: Duration,

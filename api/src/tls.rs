@@ -1,5 +1,5 @@
-//! TLS of the server: certificates are read from files, read again when these change, and used for connections from then
-//! on. Connections that are open keep theirs.
+//! TLS of the server: certificates are read from files, read again when these change, and used for connections from
+//! then on. Connections that are open keep theirs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +96,8 @@ impl Tls {
         self.now().acceptor.clone()
     }
 
-    /// Reads the files again. When they are not as they must be, what was read before stays, and the log says why, once.
+    /// Reads the files again. When they are not as they must be, what was read before stays, and the log says why,
+    /// once.
     pub(crate) fn reload(&self) -> Reload {
         let content = read(&self.files);
         let mut now = self.now();

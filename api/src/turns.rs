@@ -1,9 +1,9 @@
 //! Turns in which work begins: a bounded amount with each lap of the runtime, in turn for each holder, such as a
 //! namespace or a peer.
 //!
-//! The runtime runs ready tasks in the order in which they became ready. If one caller makes thousands of requests ready
-//! together, the requests of others that are in progress would wait behind them at each step. Here new requests are held
-//! back until tasks that were ready before have run, and a holder with few requests overtakes one with many.
+//! The runtime runs ready tasks in the order in which they became ready. If one caller makes thousands of requests
+//! ready together, the requests of others that are in progress would wait behind them at each step. Here new requests
+//! are held back until tasks that were ready before have run, and a holder with few requests overtakes one with many.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -106,8 +106,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
         Arc::new(Turns { bounds, state: Mutex::new(state) })
     }
 
-    /// Waits until something of `holder` may begin: not at all while little does. A cost beyond that of a whole lap counts as
-    /// one.
+    /// Waits until something of `holder` may begin: not at all while little does. A cost beyond that of a whole lap
+    /// counts as one.
     ///
     /// # Errors
     /// When too much of the holder waits.
@@ -152,7 +152,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
         Ok(())
     }
 
-    /// Begins one lap after the other while something waits. A lap is over when the runtime has taken up what was ready.
+    /// Begins one lap after the other while something waits. A lap is over when the runtime has taken up what was
+    /// ready.
     async fn go_round(self: Arc<Self>) {
         loop {
             tokio::task::yield_now().await;

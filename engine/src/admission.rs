@@ -1,8 +1,9 @@
 //! The places of commands that wait for the shards. Each namespace has its share of them, so that a flood of one is
 //! answered `busy` while others find room.
 //!
-//! The share is the limit divided by the number of namespaces with waiting commands: all of it for one alone. A namespace
-//! without waiting commands is never refused, so that with `n` of them no more than about `1 + ln n` times the limit waits.
+//! The share is the limit divided by the number of namespaces with waiting commands: all of it for one alone. A
+//! namespace without waiting commands is never refused, so that with `n` of them no more than about `1 + ln n` times
+//! the limit waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! The one door to time and chance: the database's clock as this node knows it, and the ids of new runs.
 //!
-//! One answer of the database is not believed when it contradicts what this node measured since the last one: a clock that
-//! is set wrong for a moment must not end leases and wake runs. The node keeps its own time until the answers have agreed
-//! with each other for a while, and steps then.
+//! One answer of the database is not believed when it contradicts what this node measured since the last one: a clock
+//! that is set wrong for a moment must not end leases and wake runs. The node keeps its own time until the answers have
+//! agreed with each other for a while, and steps then.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -73,9 +73,9 @@ pub(crate) struct Elsewhere {
     pub(crate) stopped: bool,
 }
 
-/// Returns what a node that starts takes for now, where it does not believe what the database shows: when that is ahead of
-/// what a node that lives believes, or, when none lives, of the machine's clock, and nothing says that the machine's is behind.
-/// A clock that is behind makes late, one that is ahead makes early what must never be early.
+/// Returns what a node that starts takes for now, where it does not believe what the database shows: when that is ahead
+/// of what a node that lives believes, or, when none lives, of the machine's clock, and nothing says that the machine's
+/// is behind. A clock that is behind makes late, one that is ahead makes early what must never be early.
 pub(crate) fn unlike_shown(
     shown: Time,
     machine: Time,
@@ -160,10 +160,10 @@ impl Clock {
         i64::try_from(millis).unwrap_or(i64::MAX)
     }
 
-    /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. Taken as given
-    /// just now, the answer makes a clock that is never ahead, but behind by as long as the answer took to come. So the
-    /// latest setting stays while it may be true: a clock that is now more behind and now less makes short what lies
-    /// between. A slow answer says little and changes nothing once the clock is set.
+    /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. Taken as
+    /// given just now, the answer makes a clock that is never ahead, but behind by as long as the answer took to come.
+    /// So the latest setting stays while it may be true: a clock that is now more behind and now less makes short what
+    /// lies between. A slow answer says little and changes nothing once the clock is set.
     pub(crate) fn set(&self, shown: Time, asked: Instant) -> Set {
         self.set_at(shown, asked, Instant::now())
     }

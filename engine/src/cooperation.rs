@@ -1,5 +1,5 @@
-//! Long work on one request lets others go on in between, as they share the threads of the runtime, or is done on threads of
-//! its own.
+//! Long work on one request lets others go on in between, as they share the threads of the runtime, or is done on
+//! threads of its own.
 
 use crate::{Engine, Error};
 
@@ -26,8 +26,8 @@ impl Pieces {
 }
 
 impl Engine {
-    /// Does work on a large document of a namespace on a thread apart from those that serve requests. A namespace has one
-    /// such work done at a time.
+    /// Does work on a large document of a namespace on a thread apart from those that serve requests. A namespace has
+    /// one such work done at a time.
     ///
     /// # Errors
     /// [`Error::Busy`] when too much waits, or for too long; [`Error::Bug`] when the work panicked.

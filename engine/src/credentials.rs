@@ -76,8 +76,8 @@ impl Cache {
         self.withdrawals.send_modify(|count| *count += 1);
     }
 
-    /// Finds the credential whose secret has this digest and is good at `now`. One that is not answered from memory counts as
-    /// used.
+    /// Finds the credential whose secret has this digest and is good at `now`. One that is not answered from memory
+    /// counts as used.
     pub(crate) async fn find(
         &self,
         pool: &Pool,

@@ -272,8 +272,8 @@ fn due_by_clock(node: &Node, run: &Run) -> Option<Time> {
     run.next_due().map(|due| Time(due.0.saturating_sub(ahead)))
 }
 
-/// Returns the attempts that workers may complete in transactions. They are written after the record, so that those of a
-/// young one may be missing.
+/// Returns the attempts that workers may complete in transactions. They are written after the record, so that those of
+/// a young one may be missing.
 fn fences(node: &Node, run: &Run) -> Vec<(String, String, i32)> {
     if node.clock.now() < run.moved_at().after(FENCED_WITHIN) {
         return Vec::new();

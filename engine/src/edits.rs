@@ -1,5 +1,5 @@
-//! Documents that people give to steps: inputs in place of their own, held to the schema that the definition has for them,
-//! and outputs. All of them must be such as can be kept and read again.
+//! Documents that people give to steps: inputs in place of their own, held to the schema that the definition has for
+//! them, and outputs. All of them must be such as can be kept and read again.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Erases runs: first an event, by which every node refuses further commands to the run; then everything that contains
 //! its documents, or texts that may quote them. The skeleton stays, with the actor of the erasure.
 //!
-//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a minute
-//! apart, for data that was being written during the first pass.
+//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a
+//! minute apart, for data that was being written during the first pass.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

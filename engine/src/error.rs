@@ -9,7 +9,8 @@ pub enum Error {
     /// The rules refuse it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The request makes no sense; all that is wrong with it. The code is stable (`invalid_definition`, `invalid_input`, …).
+    /// The request makes no sense; all that is wrong with it. The code is stable (`invalid_definition`,
+    /// `invalid_input`, …).
     #[error("{code}: {}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
         /// Stable code.

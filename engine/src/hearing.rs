@@ -1,8 +1,8 @@
 //! The time since when this node receives heartbeats: no lease ends for want of a heartbeat that
 //! could not arrive.
 //!
-//! A heartbeat counts once it is written. A node receives none before it starts, while it is stopped, while the database
-//! is unavailable and while it refuses requests. The rules for a lease are in `saga`.
+//! A heartbeat counts once it is written. A node receives none before it starts, while it is stopped, while the
+//! database is unavailable and while it refuses requests. The rules for a lease are in `saga`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -2,10 +2,10 @@
 //! response.
 //!
 //! The key is reserved before the act and completed with the answer after it. A process that dies in between leaves a
-//! reservation, which a repeat takes over and executes again. This is correct because the engine's actions are idempotent:
-//! an act by the same actor for the same reason is executed once, and a start gets its run's id from the reservation
-//! ([`Reservation::run_id`]), so that it is the same run. The lease on a reservation therefore only saves work; no promise
-//! depends on it. `backstitch-api` applies this to HTTP.
+//! reservation, which a repeat takes over and executes again. This is correct because the engine's actions are
+//! idempotent: an act by the same actor for the same reason is executed once, and a start gets its run's id from the
+//! reservation ([`Reservation::run_id`]), so that it is the same run. The lease on a reservation therefore only saves
+//! work; no promise depends on it. `backstitch-api` applies this to HTTP.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ pub struct IdempotentRequest<'a> {
 /// Result of a reservation.
 #[derive(Clone, Debug)]
 pub enum Reserved {
-    /// The caller must execute the request, then record the response: [`Engine::keep_answer`], [`Engine::free`] or [`Engine::forget_key`].
+    /// The caller must execute the request, then record the response: [`Engine::keep_answer`], [`Engine::free`] or
+    /// [`Engine::forget_key`].
     Yours(Reservation),
     /// It was executed before; this is its response.
     Answered(KeptAnswer),

@@ -2,8 +2,8 @@
 //! requests.
 //!
 //! A request is reserved, its run is started with exactly the id that was returned, and the request is deleted. A node
-//! that dies in between leaves the request, reserved for a few seconds; the node that takes it then finds the run by its
-//! id. A refused request stays with its refusal, for a person. NOTIFY only saves time; polling finds every request.
+//! that dies in between leaves the request, reserved for a few seconds; the node that takes it then finds the run by
+//! its id. A refused request stays with its refusal, for a person. NOTIFY only saves time; polling finds every request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

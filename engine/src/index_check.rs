@@ -1,9 +1,10 @@
 //! Continuously compares the indexes with the journals, some runs after the other, and repairs
 //! differences.
 //!
-//! There should be nothing to repair. But if a row is lost, by a defect, a restored table or somebody's SQL, its run must not
-//! stop for ever: the journal has the truth. Five walks take turns: over the runs that have not ended, the offered tasks,
-//! all journals, the schedules, and the heads of logs. Each has a share of the time that it does not exceed.
+//! There should be nothing to repair. But if a row is lost, by a defect, a restored table or somebody's SQL, its run
+//! must not stop for ever: the journal has the truth. Five walks take turns: over the runs that have not ended, the
+//! offered tasks, all journals, the schedules, and the heads of logs. Each has a share of the time that it does not
+//! exceed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

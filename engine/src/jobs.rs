@@ -82,7 +82,8 @@ impl Engine {
     /// job.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything wrong in it; [`Error::NotFound`] for the workflow of its filter; [`Error::Conflict`] when it would be of too many.
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::NotFound`] for the workflow of its filter;
+    /// [`Error::Conflict`] when it would be of too many.
     pub async fn create_job(
         &self,
         namespace: &str,

@@ -122,8 +122,8 @@ impl Node {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Gives commands of one namespace to their shards, one message each. All or nothing: when the namespace has its share of
-    /// what may wait already, none is taken.
+    /// Gives commands of one namespace to their shards, one message each. All or nothing: when the namespace has its
+    /// share of what may wait already, none is taken.
     pub(crate) fn submit(&self, envelopes: Vec<Request>) -> Result<(), (Error, Vec<Request>)> {
         if self.is_closing() {
             return Err((Error::Busy, envelopes));

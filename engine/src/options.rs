@@ -164,8 +164,8 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// Sets one of the values that matter for trials by `NAME=VALUE`: spans such as `500ms`, numbers as they are. `check_every=never` is
-    /// for trials in which nothing is to heal an index.
+    /// Sets one of the values that matter for trials by `NAME=VALUE`: spans such as `500ms`, numbers as they are.
+    /// `check_every=never` is for trials in which nothing is to heal an index.
     ///
     /// # Errors
     /// The mistake in the assignment.

@@ -1,8 +1,8 @@
 //! Workflows whose new runs are held: by a person, or by the guard against a bad deployment. Starts are accepted; no
 //! task of the run is handed out until the workflow is resumed. Runs that have begun are left alone.
 //!
-//! Each node knows the pauses and reads them every second. So a start may escape a new pause for a second, and one may be
-//! held a second after the end of a pause: for these, the release continues for a while.
+//! Each node knows the pauses and reads them every second. So a start may escape a new pause for a second, and one may
+//! be held a second after the end of a pause: for these, the release continues for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,5 +1,5 @@
-//! Detects dead nodes. A node counts as dead when its heartbeat has not changed for long enough by this node's own clock:
-//! the database's may jump. Only a node that is seen for the first time is judged by the database's clock.
+//! Detects dead nodes. A node counts as dead when its heartbeat has not changed for long enough by this node's own
+//! clock: the database's may jump. Only a node that is seen for the first time is judged by the database's clock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

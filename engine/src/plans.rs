@@ -273,8 +273,8 @@ impl Engine {
     /// Approves a revision of a plan of another person. The same again, by the same person, changes nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] when it is one's own, at another revision, or over; [`Error::Refused`] when the
-    /// run has moved, or without a reason.
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it is one's own, at another revision, or over; [`Error::Refused`]
+    /// when the run has moved, or without a reason.
     pub async fn approve_plan(
         &self,
         namespace: &str,

@@ -116,8 +116,8 @@ impl Known {
         Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes `adding` more of something for granted if a count that is still good says that they fit. `None` when there is no
-    /// such count.
+    /// Takes `adding` more of something for granted if a count that is still good says that they fit. `None` when there
+    /// is no such count.
     fn fits(&self, key: &(String, Counted), limit: u32, adding: u32) -> Option<bool> {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = samples.get_mut(key).filter(|sample| Instant::now() < sample.until)?;
@@ -318,8 +318,8 @@ impl Engine {
         self.quotas_view(namespace).await
     }
 
-    /// Refuses starts of a namespace that has as many runs under way as it may have. Those that have begun a run before, by
-    /// their keys or by the ids of a repeated request, are not counted: they are answered with that run.
+    /// Refuses starts of a namespace that has as many runs under way as it may have. Those that have begun a run
+    /// before, by their keys or by the ids of a repeated request, are not counted: they are answered with that run.
     ///
     /// # Errors
     /// [`Error::Quota`].

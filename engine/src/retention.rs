@@ -1,8 +1,9 @@
 //! Deletes ended runs past retention: whole weeks are dropped, and if a kept run holds its week, or a workflow has a
 //! shorter retention than the server, runs are deleted one by one.
 //!
-//! A walk over the weeks that cannot be dropped begins every hour and checks a bounded number of runs at a time. It keeps its
-//! place in memory: after the death of a node it begins again, and two nodes that delete the same runs do no harm.
+//! A walk over the weeks that cannot be dropped begins every hour and checks a bounded number of runs at a time. It
+//! keeps its place in memory: after the death of a node it begins again, and two nodes that delete the same runs do no
+//! harm.
 
 pub(crate) mod own;
 
@@ -52,8 +53,8 @@ struct Progress {
     all: Vec<Range>,
     /// The rest of them, the next last.
     left: Vec<Range>,
-    /// It is walked once more: runs were deleted since it began, and those that are their steps may go now; or what it is over
-    /// has changed.
+    /// It is walked once more: runs were deleted since it began, and those that are their steps may go now; or what it
+    /// is over has changed.
     again: bool,
     held: Vec<(Time, Holding)>,
     /// Number of times in a row that weeks could not be dropped because they were being read.
@@ -117,8 +118,8 @@ fn cutoff(node: &Node) -> Cutoff {
     Cutoff { now: node.clock.now(), before: before(node) }
 }
 
-/// Drops the weeks that can be dropped, finds out what keeps the others, and begins a walk over those and over the workflows that
-/// are kept shorter.
+/// Drops the weeks that can be dropped, finds out what keeps the others, and begins a walk over those and over the
+/// workflows that are kept shorter.
 pub(crate) async fn begin(
     node: &Node,
     mut connection: PoolConnection<Postgres>,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-/// Orders items so that namespaces take turns, beginning with the first one after `after`. The items of one namespace stay
-/// in their order.
+/// Orders items so that namespaces take turns, beginning with the first one after `after`. The items of one namespace
+/// stay in their order.
 pub(crate) fn in_turns<T>(items: Vec<T>, after: &str, namespace: impl Fn(&T) -> &str) -> Vec<T> {
     let count = items.len();
     let mut waiting: BTreeMap<String, VecDeque<T>> = BTreeMap::new();

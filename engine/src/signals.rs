@@ -239,8 +239,8 @@ pub(crate) async fn foresee(
     held(node, namespace, run, name, &data, refuse).await.map(drop)
 }
 
-/// Holds a signal to the schemas of the steps that wait for it, and to what else refuses it now. Returns the version of the
-/// run that it was held to.
+/// Holds a signal to the schemas of the steps that wait for it, and to what else refuses it now. Returns the version of
+/// the run that it was held to.
 async fn held(
     node: &Arc<Node>,
     namespace: &str,

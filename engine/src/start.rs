@@ -122,8 +122,8 @@ fn started(answer: Answer, run: RunId) -> Result<StartedRun, Error> {
     })
 }
 
-/// Answers a start by another run. With that, once it has begun; if it is the same start, as its own key says then. A twin
-/// that does not begin, because the node died that let it in, begins by this start.
+/// Answers a start by another run. With that, once it has begun; if it is the same start, as its own key says then. A
+/// twin that does not begin, because the node died that let it in, begins by this start.
 async fn after(
     node: &Node,
     namespace: &Arc<str>,

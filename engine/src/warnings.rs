@@ -94,7 +94,8 @@ impl Engine {
         self.warnings(namespace, &found.graph).await
     }
 
-    /// Checks a definition as registering it would, on the threads for schemas, and rehearses it within a bound; writes nothing.
+    /// Checks a definition as registering it would, on the threads for schemas, and rehearses it within a bound; writes
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].
@@ -109,7 +110,8 @@ impl Engine {
         Ok((workflow.graph, rehearsed))
     }
 
-    /// Goes through everything that can go wrong with a workflow version that is registered, as far as a registration does.
+    /// Goes through everything that can go wrong with a workflow version that is registered, as far as a registration
+    /// does.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Busy`] when too much waits to be evaluated.

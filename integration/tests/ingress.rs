@@ -22,8 +22,8 @@ struct Vector {
     now: i64,
 }
 
-/// GitHub, Slack and Standard Webhooks publish these. Stripe and Shopify publish none: theirs were computed with another
-/// implementation of HMAC.
+/// GitHub, Slack and Standard Webhooks publish these. Stripe and Shopify publish none: theirs were computed with
+/// another implementation of HMAC.
 const VECTORS: &[Vector] = &[
     Vector {
         scheme: "github",

@@ -51,7 +51,8 @@ pub struct Definition {
     /// Time after its beginning by which a run is to be over, its undo included, unless its start says `end_by`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_within: Option<Span>,
-    /// Time reserved for undoing a run that is to be over, unless its start says it; as long as it took lately without it.
+    /// Time reserved for undoing a run that is to be over, unless its start says it; as long as it took lately without
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_budget: Option<Span>,
     /// Order of its runs in relation to other runs.
@@ -180,8 +181,8 @@ pub struct Task {
     /// A JSON Schema that an input must satisfy which a person gives in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_schema: Option<Payload>,
-    /// A JSON Schema that the output must satisfy. One that does not ends the attempt with `invalid_output`: the work is
-    /// done, it is not tried again, and it is undone as one that may have happened.
+    /// A JSON Schema that the output must satisfy. One that does not ends the attempt with `invalid_output`: the work
+    /// is done, it is not tried again, and it is undone as one that may have happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Payload>,
     /// Its class of undo. Inferred as compensatable when `compensate` is given.
@@ -393,8 +394,8 @@ pub enum OnUnknown {
 pub struct Map {
     /// The list.
     pub items: Expr,
-    /// A text by which an item is known: in views, to its worker, and to the target, through its effect key. No two items
-    /// may have the same.
+    /// A text by which an item is known: in views, to its worker, and to the target, through its effect key. No two
+    /// items may have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Expr>,
     /// The task of each item.

@@ -1,5 +1,5 @@
-//! The effects of events outside their run. Only the rules and the journal know events; the engine knows effects alone, so that a
-//! new event touches no file of it.
+//! The effects of events outside their run. Only the rules and the journal know events; the engine knows effects alone,
+//! so that a new event touches no file of it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ pub struct Transition {
 /// An action outside the run after one of its events is in the journal: on the index tables, workers, other runs, the
 /// log of events, the metrics.
 ///
-/// An effect names what may have changed. The state of a task, a hold or a child after the whole record is read from the run.
+/// An effect names what may have changed. The state of a task, a hold or a child after the whole record is read from
+/// the run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// The run began. [`Record::begun`] has its start.

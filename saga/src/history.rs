@@ -100,8 +100,8 @@ pub fn serial_key(journal: &[Record]) -> Option<&Arc<str>> {
     })
 }
 
-/// Returns whether a run knows that the fact which it awaits in `hold` was withdrawn. Where a person had it go on without the
-/// fact, it needs not be notified again.
+/// Returns whether a run knows that the fact which it awaits in `hold` was withdrawn. Where a person had it go on
+/// without the fact, it needs not be notified again.
 #[must_use]
 pub fn knows_withdrawn(hold: &Hold, journal: &[Record]) -> bool {
     let mut knows = false;

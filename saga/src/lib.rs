@@ -1,9 +1,9 @@
 //! The rules of Backstitch: what should happen to a run. Pure: no I/O, no clock, no randomness, no async.
 //!
-//! A run is moved by commands. [`decide`] says what a command makes happen as a [`Transition`]: a [`Record`] of events, and the
-//! [`Effect`]s that follow from them outside the run. [`Run::apply`] says what a record makes of a run. A journal of records folded by `apply` *is* the run: the engine stores them, the
-//! test kit keeps them in memory, and both get the same run. Time comes in as an argument; retry jitter is a hash of
-//! run, step and attempt.
+//! A run is moved by commands. [`decide`] says what a command makes happen as a [`Transition`]: a [`Record`] of events,
+//! and the [`Effect`]s that follow from them outside the run. [`Run::apply`] says what a record makes of a run. A
+//! journal of records folded by `apply` *is* the run: the engine stores them, the test kit keeps them in memory, and
+//! both get the same run. Time comes in as an argument; retry jitter is a hash of run, step and attempt.
 //!
 //! What this crate does not do: it stores nothing, sends nothing, waits for nothing, and does not know who is asking.
 

@@ -1,5 +1,5 @@
-//! Says why a document could not be read into its type: which form was expected, and what was found. Serde's own sentences speak
-//! of Rust; users see these instead.
+//! Says why a document could not be read into its type: which form was expected, and what was found. Serde's own
+//! sentences speak of Rust; users see these instead.
 
 use std::borrow::Cow;
 

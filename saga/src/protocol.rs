@@ -222,8 +222,8 @@ pub struct Warning {
     /// The place in the definition, a JSON Pointer.
     pub pointer: String,
     /// Stable code: `never_reached`, of a span that is longer than another which ends it first; `starts_itself`, of a
-    /// workflow whose every run starts another one; `no_effect`, of what changes nothing; `never_due`, of a schedule that
-    /// is over; `clock_corrected`, of a schedule whose instants come again.
+    /// workflow whose every run starts another one; `no_effect`, of what changes nothing; `never_due`, of a schedule
+    /// that is over; `clock_corrected`, of a schedule whose instants come again.
     pub code: String,
     /// The contradiction, for people.
     pub message: String,

@@ -16,7 +16,8 @@ pub struct UndoTimes {
 }
 
 impl UndoTimes {
-    /// Adds what the records of a run say. Undos that waited for a person, and those that a person vouched for, say nothing.
+    /// Adds what the records of a run say. Undos that waited for a person, and those that a person vouched for, say
+    /// nothing.
     pub fn add<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
         let mut since: BTreeMap<&StepPath, Time> = BTreeMap::new();
         let mut by_hand: BTreeSet<&StepPath> = BTreeSet::new();

@@ -280,7 +280,8 @@ fn the_same_retry_said_twice_is_one_and_another_input_is_another() {
     assert_eq!(trial.records.len(), records, "the same document");
     let refused = trial.ask(retry("56")).unwrap_err();
     assert_eq!(refused.code.as_str(), "nothing_to_retry");
-    // What waits for its next attempt is tried by whoever asks, though another step was just asked for by the same words.
+    // What waits for its next attempt is tried by whoever asks, though another step was just asked for by the same
+    // words.
     let mut trial = Trial::new(&json!([parking("a", &[]), parking("b", &[])]), "null");
     trial.fail("a", FailureKind::Retryable, "busy");
     trial.fail("b", FailureKind::Retryable, "busy");

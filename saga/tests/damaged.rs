@@ -1,5 +1,5 @@
-//! Journals that are valid JSON and were never written: whatever was changed in one is an error when it is read back, or makes
-//! another run that can be; never a panic, and never more memory than there is.
+//! Journals that are valid JSON and were never written: whatever was changed in one is an error when it is read back,
+//! or makes another run that can be; never a panic, and never more memory than there is.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

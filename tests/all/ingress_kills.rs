@@ -1,5 +1,5 @@
-//! A server that takes in documents is killed over and over: every document that was answered is in the log once, and every other one at
-//! most once.
+//! A server that takes in documents is killed over and over: every document that was answered is in the log once, and
+//! every other one at most once.
 //!
 //! `BACKSTITCH_CHAOS_KILLS` says how often it is killed, 4 times without it.
 

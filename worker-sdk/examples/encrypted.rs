@@ -1,7 +1,7 @@
 //! Documents that are encrypted before they leave the process, as `docs/payloads.md` shows it.
 //!
-//! `BACKSTITCH_URL=http://127.0.0.1:7420 cargo run -p backstitch-sdk --example encrypted -- KEYS` against a server that was
-//! started with `--encrypted-payloads`; `KEYS` is a file of keys.
+//! `BACKSTITCH_URL=http://127.0.0.1:7420 cargo run -p backstitch-sdk --example encrypted -- KEYS` against a server that
+//! was started with `--encrypted-payloads`; `KEYS` is a file of keys.
 
 use std::error::Error;
 use std::time::Duration;

@@ -364,9 +364,10 @@ impl TaskContext {
         }
     }
 
-    /// Says whether the handler may be stopped at its next `.await` and its task given back as if it had not been begun:
-    /// because nothing has happened yet, or nothing that doing it again would repeat. A worker that shuts down does so
-    /// when its time to drain is over. Without it, or after `safe_to_stop(false)`, such a task is reported as unknown.
+    /// Says whether the handler may be stopped at its next `.await` and its task given back as if it had not been
+    /// begun: because nothing has happened yet, or nothing that doing it again would repeat. A worker that shuts down
+    /// does so when its time to drain is over. Without it, or after `safe_to_stop(false)`, such a task is reported as
+    /// unknown.
     pub fn safe_to_stop(&self, safe: bool) {
         self.task.safe_to_stop.store(safe, Ordering::Release);
     }

@@ -97,8 +97,8 @@ impl Emits {
 }
 
 impl<In, Out> Step<In, Out> {
-    /// Emits an event of the log once it has succeeded, written with that success. It may be wired to the output of the step
-    /// itself:
+    /// Emits an event of the log once it has succeeded, written with that success. It may be wired to the output of the
+    /// step itself:
     ///
     /// ```
     /// # use backstitch_sdk::{Emits, Release, Task, Undo, Workflow, field};
@@ -126,8 +126,8 @@ impl<In, Out> Step<In, Out> {
 }
 
 impl<In, Out> MapStep<In, Out> {
-    /// Emits an event of the log for each item that has succeeded, released [at once](Release::AtOnce). It may be wired to the
-    /// output of the item.
+    /// Emits an event of the log for each item that has succeeded, released [at once](Release::AtOnce). It may be wired
+    /// to the output of the item.
     pub fn emits(self, event: impl FnOnce(&Ref<Out>) -> Emits) -> Self {
         self.emitting(event)
     }

@@ -9,7 +9,8 @@ use serde::Serialize;
 /// The failure of a task, with its consequence.
 ///
 /// The kind is a promise about the world, and the saga relies on it: *retryable* and *permanent* say that nothing
-/// happened (as *unavailable* and *rate limited* do), *unknown* says that it may have, so that it is verified or undone.
+/// happened (as *unavailable* and *rate limited* do), *unknown* says that it may have, so that it is verified or
+/// undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskError(Failure);
 

@@ -52,12 +52,12 @@ impl<T> EventType<T> {
 }
 
 impl<T: JsonSchema> EventType<T> {
-    /// Registers the schema of the Rust type as the version of the contract that is named. Doing it at each start of a program is
-    /// right: the same schema is the same version.
+    /// Registers the schema of the Rust type as the version of the contract that is named. Doing it at each start of a
+    /// program is right: the same schema is the same version.
     ///
     /// # Errors
-    /// A problem `incompatible_schema` whose `breaks` say why; [`ClientError::Setup`] when the type names no contract, or another
-    /// version than its schema is.
+    /// A problem `incompatible_schema` whose `breaks` say why; [`ClientError::Setup`] when the type names no contract,
+    /// or another version than its schema is.
     pub async fn register(&self, client: &Client) -> Result<ContractVersionView, ClientError> {
         let Some((subject, version)) = self.contract else {
             return Err(ClientError::Setup(format!("'{}' names no contract", self.name)));

@@ -291,8 +291,8 @@ fn failure(kind: FailureKind, code: &str, message: String) -> Failure {
     Failure { kind, code: code.to_owned(), message, details: None, retry_after: None }
 }
 
-/// Reads a document for a handler. One that does not fit will not fit the next time either; one that cannot be decoded here
-/// another worker may decode.
+/// Reads a document for a handler. One that does not fit will not fit the next time either; one that cannot be decoded
+/// here another worker may decode.
 fn read<T: DeserializeOwned>(
     task: &InFlight,
     document: &Payload,

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::Workflow;
 use crate::codec::{self, Codec, CodecError};
 
-/// An event that is appended in a transaction of the application's own: it is in the log if, and only if, the transaction
-/// commits. The role of the application must be allowed to execute `backstitch.append_event`.
+/// An event that is appended in a transaction of the application's own: it is in the log if, and only if, the
+/// transaction commits. The role of the application must be allowed to execute `backstitch.append_event`.
 ///
 /// All parameters are texts or null, as those of [`StartInTransaction`].
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@ use crate::wire::{Gives, Ref};
 use crate::workflow::{Saga, Workflow, empty_step};
 
 impl Saga {
-    /// Adds a step that waits for a signal, or for the first of several ([`Signal::first_of`]). Its output is the signal's
-    /// data, which must satisfy the schema of `T`; of several it is what was [`Received`](crate::Received).
+    /// Adds a step that waits for a signal, or for the first of several ([`Signal::first_of`]). Its output is the
+    /// signal's data, which must satisfy the schema of `T`; of several it is what was [`Received`](crate::Received).
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Span, Task, Undo, Workflow, field};

@@ -1,5 +1,5 @@
-//! The code in `docs/sdk.md` is that of `examples/buy.rs`, and that in `docs/payloads.md` of `examples/encrypted.rs`, which
-//! compile and are tested.
+//! The code in `docs/sdk.md` is that of `examples/buy.rs`, and that in `docs/payloads.md` of `examples/encrypted.rs`,
+//! which compile and are tested.
 
 const GUIDE: &str = include_str!("../../docs/sdk.md");
 const PROGRAM: &str = include_str!("../examples/buy.rs");

@@ -1,8 +1,8 @@
 //! The web console: pages for people, rendered on the server from the responses of the API.
 //!
-//! A page calls the routes of the API in this process, in the name of its viewer, and shows their responses; a form acts
-//! through them. So the console can do nothing that a client could not: the same checks, rights, limits, reasons and audit
-//! apply. It reads no table, decides nothing and stores nothing but the viewers of live pages.
+//! A page calls the routes of the API in this process, in the name of its viewer, and shows their responses; a form
+//! acts through them. So the console can do nothing that a client could not: the same checks, rights, limits, reasons
+//! and audit apply. It reads no table, decides nothing and stores nothing but the viewers of live pages.
 //!
 //! - [`ask`](mod@ask): the viewer, and requests to the API in the viewer's name.
 //! - `act`: requests of forms.

@@ -1,5 +1,5 @@
-//! Pages that are lists and facts: tables with what can be done about each line, filters, and the way to what follows. One home
-//! for what lists have in common.
+//! Pages that are lists and facts: tables with what can be done about each line, filters, and the way to what follows.
+//! One home for what lists have in common.
 
 use std::borrow::Borrow;
 

@@ -1,4 +1,5 @@
-//! The time a run spent, step by step: waiting in a queue, being worked on, waiting for a retry, for a person, for a signal.
+//! The time a run spent, step by step: waiting in a queue, being worked on, waiting for a retry, for a person, for a
+//! signal.
 
 use std::collections::BTreeMap;
 

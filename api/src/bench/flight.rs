@@ -141,8 +141,8 @@ impl Flight {
     }
 
     /// Starts runs over one connection as long as there is room, at most `at_once` in a request, until told to stop.
-    /// `watch_ends`: a run keeps its place until its end is heard of, and its whole time is noted; otherwise the time of
-    /// the request.
+    /// `watch_ends`: a run keeps its place until its end is heard of, and its whole time is noted; otherwise the time
+    /// of the request.
     async fn start_runs(
         self: Arc<Self>,
         mut starter: Starter,

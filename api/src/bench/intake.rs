@@ -1,4 +1,5 @@
-//! Intake under load: signed documents of 1 kB, one a request or in batches, taken in by a server or by what a team would write by hand.
+//! Intake under load: signed documents of 1 kB, one a request or in batches, taken in by a server or by what a team
+//! would write by hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,8 +114,8 @@ impl Door {
         Ok(count)
     }
 
-    /// Sends for a while over all connections; with `pause` each of them waits so long between the beginnings of two requests. Returns how many
-    /// documents were taken in, and the microseconds of each request from when it was due.
+    /// Sends for a while over all connections; with `pause` each of them waits so long between the beginnings of two
+    /// requests. Returns how many documents were taken in, and the microseconds of each request from when it was due.
     async fn run(
         &self,
         time: Duration,

@@ -100,8 +100,8 @@ pub(crate) struct BenchOptions {
     /// How the figures are printed: a table, or one JSON object a line for each workload [default: table]
     #[arg(short, long, value_enum)]
     output: Option<Form>,
-    /// A PostgreSQL server to use, by the URL of any of its databases: scratch databases are made beside it and dropped.
-    /// Without it, a private server in the directory for temporary files (TMPDIR)
+    /// A PostgreSQL server to use, by the URL of any of its databases: scratch databases are made beside it and
+    /// dropped. Without it, a private server in the directory for temporary files (TMPDIR)
     #[command(flatten)]
     database: DatabaseArgs,
     /// A setting of the private server, as NAME=VALUE

@@ -1,5 +1,5 @@
-//! A noisy neighbour: one namespace floods a server while another starts, claims, reports and lists at a small steady rate,
-//! and is timed: before the flood, while it goes on, and from a second after it on.
+//! A noisy neighbour: one namespace floods a server while another starts, claims, reports and lists at a small steady
+//! rate, and is timed: before the flood, while it goes on, and from a second after it on.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -204,8 +204,8 @@ impl Calm {
     }
 }
 
-/// A flood, until it is dropped. It has a thread of its own, so that what is timed waits for the server and not for the flood's
-/// own work here.
+/// A flood, until it is dropped. It has a thread of its own, so that what is timed waits for the server and not for the
+/// flood's own work here.
 struct Flood {
     _stop: oneshot::Sender<()>,
 }

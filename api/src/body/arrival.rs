@@ -14,8 +14,8 @@ use crate::problem::Rejection;
 /// Number of bytes of a body in memory after which other tasks may run.
 const SLICE: usize = 64 * 1024;
 
-/// Returns the whole body of a request to a door of `namespace`, up to `limit` bytes. Those who send to doors have room of
-/// their own.
+/// Returns the whole body of a request to a door of `namespace`, up to `limit` bytes. Those who send to doors have room
+/// of their own.
 ///
 /// # Errors
 /// As [`read`], whatever it says that it is.

@@ -40,8 +40,8 @@ pub(super) fn others<T: DeserializeOwned>(text: &str, first: &Misread) -> Vec<Mi
     found
 }
 
-/// Takes a member out of its object. Returns whether there was one: an element of a list keeps its place, or those behind
-/// it would be found elsewhere.
+/// Takes a member out of its object. Returns whether there was one: an element of a list keeps its place, or those
+/// behind it would be found elsewhere.
 fn leave_out(value: &mut Value, pointer: &str) -> bool {
     let Some((parent, name)) = pointer.rsplit_once('/') else { return false };
     let name = name.replace("~1", "/").replace("~0", "~");

@@ -47,8 +47,8 @@ Everything is stopped. Next:
 /// Another demonstration than that of the shop.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Show {
-    /// Follow documents of two vendors and an order system into runs, with a file that is sent twice, a mapping that fails and a
-    /// schema that changes
+    /// Follow documents of two vendors and an order system into runs, with a file that is sent twice, a mapping that
+    /// fails and a schema that changes
     Integration(integration::IntegrationOptions),
 }
 

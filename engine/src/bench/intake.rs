@@ -1,4 +1,5 @@
-//! Documents of sources for the benchmark: how they are signed, what a team would write by hand to take them in, and the bare statements.
+//! Documents of sources for the benchmark: how they are signed, what a team would write by hand to take them in, and
+//! the bare statements.
 
 use std::time::Instant;
 
@@ -120,7 +121,8 @@ impl ByHand {
     }
 }
 
-/// Writes what a document becomes again and again into the migrated scratch database `url`: the rows of the engine's own statement, in full batches.
+/// Writes what a document becomes again and again into the migrated scratch database `url`: the rows of the engine's
+/// own statement, in full batches.
 ///
 /// # Errors
 /// [`Error::Store`].

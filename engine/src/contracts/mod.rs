@@ -1,8 +1,8 @@
 //! Registry of contracts: subjects, their versions, and the readers that are pinned to them.
 //!
-//! `decide` checks a new version against the existing ones, on a thread apart from those that serve requests; it uses no
-//! database. `change` writes the decision if the subject has not changed in between, and otherwise decides again. `reads`
-//! answers queries. `transforms` maps documents of one version to another.
+//! `decide` checks a new version against the existing ones, on a thread apart from those that serve requests; it uses
+//! no database. `change` writes the decision if the subject has not changed in between, and otherwise decides again.
+//! `reads` answers queries. `transforms` maps documents of one version to another.
 
 mod change;
 mod decide;

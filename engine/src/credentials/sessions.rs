@@ -36,8 +36,8 @@ pub struct ConsoleSession {
 }
 
 impl Engine {
-    /// Begins a session of the credential whose secret has the digest `made_with`; `None` when no credential has, as when it is
-    /// that of a session. It ends with the credential, and when that secret does.
+    /// Begins a session of the credential whose secret has the digest `made_with`; `None` when no credential has, as
+    /// when it is that of a session. It ends with the credential, and when that secret does.
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::Workflow;
 
-/// The most text of definitions that a node keeps in memory, in bytes. Read and checked, a definition takes several times
-/// its text.
+/// The most text of definitions that a node keeps in memory, in bytes. Read and checked, a definition takes several
+/// times its text.
 pub(crate) const KEPT: usize = 32 * 1024 * 1024;
 /// Time for which "the newest version" may be answered from memory after another node registered a newer
 /// one.

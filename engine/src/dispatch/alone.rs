@@ -1,8 +1,8 @@
 //! Tasks during which a worker was lost. A worker gets such a task only when it holds nothing else, in none of its
 //! sessions and from no node, and nothing else until the task is done: this shows which task kills workers.
 //!
-//! A worker is kept free in steps: this node gives it no more tasks (the worker is *barred*), asks all other nodes to do
-//! the same by a row that they read (`crate::alone`), and hands the task out once the worker is idle everywhere.
+//! A worker is kept free in steps: this node gives it no more tasks (the worker is *barred*), asks all other nodes to
+//! do the same by a row that they read (`crate::alone`), and hands the task out once the worker is idle everywhere.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

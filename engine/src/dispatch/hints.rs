@@ -1,7 +1,8 @@
 //! Kinds of task (namespace, queue, handler), the sessions that wait for each, and the offered tasks that this node
 //! remembers.
 //!
-//! A remembered task is a hint: it may not exist any more. It is kept no longer than its reservation in the table holds.
+//! A remembered task is a hint: it may not exist any more. It is kept no longer than its reservation in the table
+//! holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The dispatch of tasks to workers, in this node's memory only: waiting sessions, and the tasks reserved for them.
 //!
-//! It decides nothing about a run and writes nothing: a worker has a task once the record with the lease is committed. A
-//! session has *credit*: the number of further tasks that it can take, by its last poll and its reports since. Credit is
-//! valid while a poll waits and for a short grace afterwards. Waiting sessions precede those that may come back, and get
-//! the tasks that are reserved for a session that may be gone.
+//! It decides nothing about a run and writes nothing: a worker has a task once the record with the lease is committed.
+//! A session has *credit*: the number of further tasks that it can take, by its last poll and its reports since. Credit
+//! is valid while a poll waits and for a short grace afterwards. Waiting sessions precede those that may come back, and
+//! get the tasks that are reserved for a session that may be gone.
 
 mod alone;
 mod aside;
@@ -387,8 +387,9 @@ impl Dispatcher {
         std::mem::take(&mut self.lock().unused)
     }
 
-    /// Takes back what was put aside for sessions that have not polled within the grace, or that are silent while others
-    /// wait for such tasks, and forgets those that have been silent for long. With `all`, every session is silent.
+    /// Takes back what was put aside for sessions that have not polled within the grace, or that are silent while
+    /// others wait for such tasks, and forgets those that have been silent for long. With `all`, every session is
+    /// silent.
     pub(crate) fn expire(&self, all: bool) -> Vec<Unfetched> {
         let mut state = self.lock();
         let now = Instant::now();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::maps::FastMap;
 
-/// The most that the sessions of a namespace may name at a node: a session counts as one, and so does each queue and each
-/// handler that it names.
+/// The most that the sessions of a namespace may name at a node: a session counts as one, and so does each queue and
+/// each handler that it names.
 pub(crate) const MOST_NAMES: usize = 100_000;
 
 /// Names that are kept, by namespace.

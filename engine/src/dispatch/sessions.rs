@@ -202,8 +202,8 @@ impl Session {
         self.names == 0
     }
 
-    /// Takes note of the kinds of task it does. Returns whether they changed; `None` when its namespace may not have so many
-    /// names, which leaves it with those of before.
+    /// Takes note of the kinds of task it does. Returns whether they changed; `None` when its namespace may not have so
+    /// many names, which leaves it with those of before.
     pub(super) fn wants(
         &mut self,
         routes: &mut Routes,

@@ -31,8 +31,8 @@ impl Backlog {
         self.urgent.push_back(envelope);
     }
 
-    /// Puts a command that was taken back before those of its namespace, the last one first: it stays before what is urgent
-    /// of its run.
+    /// Puts a command that was taken back before those of its namespace, the last one first: it stays before what is
+    /// urgent of its run.
     pub(crate) fn push_front(&mut self, envelope: Request) {
         if envelope.urgent || self.urgent.has(envelope.payer(), envelope.run) {
             return self.urgent.push_front(envelope);

@@ -1,8 +1,8 @@
 //! Decides which namespaces may have a batch written beside those in flight.
 //!
 //! One batch may always be in flight; a second, concurrent one is worth its own transaction only if it is large. This
-//! holds for the batches that namespaces share, and for each namespace with batches of its own: so a namespace without a
-//! batch in flight never waits for the batch of a flood.
+//! holds for the batches that namespaces share, and for each namespace with batches of its own: so a namespace without
+//! a batch in flight never waits for the batch of a flood.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -118,8 +118,8 @@ pub(crate) fn add(
     Ok(Changes { state, open, added, removed, permits })
 }
 
-/// Returns the lines of a run in `open_effects` from now on; `None` when they stay as they are, as those of a run without
-/// trouble do.
+/// Returns the lines of a run in `open_effects` from now on; `None` when they stay as they are, as those of a run
+/// without trouble do.
 fn open_effects(
     batch: &mut Batch,
     cached: &CachedRun,
@@ -134,8 +134,8 @@ fn open_effects(
     Some(now)
 }
 
-/// Returns whether retention may have deleted a run, whatever this node remembers of it: single runs of weeks that are over, and
-/// of this week those that ended an hour ago or more.
+/// Returns whether retention may have deleted a run, whatever this node remembers of it: single runs of weeks that are
+/// over, and of this week those that ended an hour ago or more.
 fn may_be_deleted(cached: &CachedRun, now: Time) -> bool {
     began_before_the_week_of(cached.run.id().0, now)
         || cached.indexed.state == State::Ended

@@ -1,5 +1,5 @@
-//! The lanes in which the commands of namespaces wait for a shard. Lanes take turns by the cost of their commands (deficit
-//! round robin); one that may not be taken from now is closed for a batch.
+//! The lanes in which the commands of namespaces wait for a shard. Lanes take turns by the cost of their commands
+//! (deficit round robin); one that may not be taken from now is closed for a batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

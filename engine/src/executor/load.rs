@@ -68,7 +68,8 @@ impl Shard {
         fresh
     }
 
-    /// Puts runs that were loaded into memory. Returns which, and which of those that were asked for could not be loaded.
+    /// Puts runs that were loaded into memory. Returns which, and which of those that were asked for could not be
+    /// loaded.
     pub(super) fn put_loaded(
         &mut self,
         loaded: Result<Found, StoreError>,

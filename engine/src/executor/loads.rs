@@ -1,8 +1,8 @@
-//! Runs that are not in memory: they are loaded concurrently, while the shard goes on with the others. Namespaces take turns
-//! at a few connections, so that one that needs ever other runs delays only itself.
+//! Runs that are not in memory: they are loaded concurrently, while the shard goes on with the others. Namespaces take
+//! turns at a few connections, so that one that needs ever other runs delays only itself.
 //!
-//! Commands for a run that is being loaded wait, in order, and are queued again afterwards. If the run has left the memory
-//! by then, the batch that decides about it loads it, see [`Shard::load_missing`].
+//! Commands for a run that is being loaded wait, in order, and are queued again afterwards. If the run has left the
+//! memory by then, the batch that decides about it loads it, see [`Shard::load_missing`].
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, resume_unwind};

@@ -13,8 +13,8 @@ use super::request::{Output, Request, ShardCommand};
 use crate::node::Node;
 use crate::schemas::{Schemas, Verdict};
 
-/// Looks at the output that a command brings. One that is not what the definition promises makes the attempt one that is
-/// done without an output. Returns a refusal when it takes longer: the command is to be decided again.
+/// Looks at the output that a command brings. One that is not what the definition promises makes the attempt one that
+/// is done without an output. Returns a refusal when it takes longer: the command is to be decided again.
 pub(super) fn look_at(
     schemas: &Schemas,
     namespace: &Arc<str>,

@@ -1,4 +1,5 @@
-//! Timers that a defect stops: a run whose timer fails again and again is put aside with an incident, by whichever node meets it.
+//! Timers that a defect stops: a run whose timer fails again and again is put aside with an incident, by whichever node
+//! meets it.
 
 use std::time::Duration;
 

@@ -52,8 +52,8 @@ pub(crate) enum ShardCommand {
         task: TaskKey,
         grant: Grant,
     },
-    /// Do what is due. `adopted`: the index now says that this node is in charge of the run. `woken`: the index says that
-    /// something is due.
+    /// Do what is due. `adopted`: the index now says that this node is in charge of the run. `woken`: the index says
+    /// that something is due.
     Tick {
         adopted: bool,
         woken: bool,

@@ -1,9 +1,9 @@
 //! Flow control: decides which tasks of a governed queue may be handed out, and when.
 //!
-//! A queue is governed when it has a row in `queues`. Its tasks are never born claimed: they go to `ready`, get a permit
-//! under the lock of that row (`serve`), and the record that leases them is written only if the permit still exists.
-//! `limiter` and the files below it, which are pure, decide by policy, time and counts. Queues without a row cost the
-//! check of a flag.
+//! A queue is governed when it has a row in `queues`. Its tasks are never born claimed: they go to `ready`, get a
+//! permit under the lock of that row (`serve`), and the record that leases them is written only if the permit still
+//! exists. `limiter` and the files below it, which are pure, decide by policy, time and counts. Queues without a row
+//! cost the check of a flag.
 
 pub(crate) mod breaker;
 pub(crate) mod bucket;

@@ -1,7 +1,7 @@
 //! Gives permits to waiting tasks for which this node has workers, and hands those tasks out.
 //!
-//! One node at a time gives the permits of a queue, under the lock of its row; the pure files beside this one decide how
-//! many, and to which tasks.
+//! One node at a time gives the permits of a queue, under the lock of its row; the pure files beside this one decide
+//! how many, and to which tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Erases the data about an entity: documents, the data of events, identifiers, keys of repeats, and runs with the same
 //! correlation ids.
 //!
-//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a minute
-//! apart, for data that was being written during the first pass. Then the record is emptied, which names the entity.
+//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a
+//! minute apart, for data that was being written during the first pass. Then the record is emptied, which names the
+//! entity.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Engine {
     /// those that these caused, and the runs with their correlation ids. Positions stay.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is not exactly one of both, or an identifier of nobody; [`Error::Refused`] without a reason.
+    /// [`Error::Invalid`] when it is not exactly one of both, or an identifier of nobody; [`Error::Refused`] without a
+    /// reason.
     pub async fn erase_data(
         &self,
         namespace: &str,

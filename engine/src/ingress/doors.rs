@@ -225,7 +225,8 @@ impl Known {
 }
 
 impl Engine {
-    /// Finds a source as its door needs it; `None` when there is none. Changes made at other nodes are seen within a second.
+    /// Finds a source as its door needs it; `None` when there is none. Changes made at other nodes are seen within a
+    /// second.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::Conflict`] `source_damaged`.

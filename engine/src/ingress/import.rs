@@ -1,7 +1,7 @@
 //! Processes the rows of files, a piece at a time, in turn between namespaces.
 //!
-//! The id of a row's document is derived from the import and the number of the row: after the death of a node, the row is
-//! found again by it and is counted once, with its piece.
+//! The id of a row's document is derived from the import and the number of the row: after the death of a node, the row
+//! is found again by it and is counted once, with its piece.
 
 use std::collections::HashMap;
 use std::sync::Arc;

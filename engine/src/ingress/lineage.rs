@@ -15,8 +15,8 @@ use crate::{Engine, Error, RunFilter};
 const STORY: u32 = 1_000;
 
 impl Engine {
-    /// Finds what an event came from and what came of it: the chain of its causes, the documents of sources that these were, the events
-    /// that it caused, and the runs of its story.
+    /// Finds what an event came from and what came of it: the chain of its causes, the documents of sources that these
+    /// were, the events that it caused, and the runs of its story.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Busy`].

@@ -52,11 +52,12 @@ async fn note(
 }
 
 impl Engine {
-    /// Says to which entity an id of another system belongs. The id that the entity had there before is free then. Returns whether it is
-    /// new.
+    /// Says to which entity an id of another system belongs. The id that the entity had there before is free then.
+    /// Returns whether it is new.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `link_conflict` when it belongs to another entity: the claim is noted for a person; [`Error::Busy`].
+    /// [`Error::Conflict`] `link_conflict` when it belongs to another entity: the claim is noted for a person;
+    /// [`Error::Busy`].
     pub async fn put_link(
         &self,
         namespace: &str,
@@ -195,8 +196,8 @@ impl Engine {
     /// Decides to whom an id belongs that two entities claim. A repeat gets the same answer.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Conflict`] `link_conflict_resolved` when somebody else has
-    /// said otherwise; [`Error::Busy`].
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Conflict`] `link_conflict_resolved` when
+    /// somebody else has said otherwise; [`Error::Busy`].
     pub async fn resolve_link_conflict(
         &self,
         namespace: &str,

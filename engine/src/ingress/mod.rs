@@ -1,9 +1,9 @@
 //! Ingress: sources send documents, which are verified, checked against their contracts, and become events of
 //! the log.
 //!
-//! `sources` is their configuration. `doors` keeps the part of it that a door needs, `take` takes in documents by the rules
-//! of `backstitch-integration`, `reads` shows stored documents, and `again`, `remap` and `reprocess` process documents once
-//! more. `files` receives files, and `import` processes their rows.
+//! `sources` is their configuration. `doors` keeps the part of it that a door needs, `take` takes in documents by the
+//! rules of `backstitch-integration`, `reads` shows stored documents, and `again`, `remap` and `reprocess` process
+//! documents once more. `files` receives files, and `import` processes their rows.
 
 mod again;
 mod arrival;

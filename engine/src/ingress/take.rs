@@ -1,4 +1,5 @@
-//! Takes documents in: reads them, holds them to their contracts, and appends them to the log, or keeps them as refused.
+//! Takes documents in: reads them, holds them to their contracts, and appends them to the log, or keeps them as
+//! refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;

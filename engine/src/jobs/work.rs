@@ -1,8 +1,8 @@
 //! The background task for jobs: claims those that are due, acts on the next items of each as fast as its rate
 //! allows, and records the results.
 //!
-//! A node that dies in between leaves acts without a recorded result. The node that claims the job next repeats them, by the
-//! same name and for the same reason, and the rules execute them once.
+//! A node that dies in between leaves acts without a recorded result. The node that claims the job next repeats them,
+//! by the same name and for the same reason, and the rules execute them once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -131,8 +131,8 @@ async fn claim(node: &Node) -> Result<Vec<Claimed>, Error> {
     }
 }
 
-/// Says what a job does next that was just taken. One over which nodes have stopped, or which has failed, too often is set
-/// aside: paused, until a person resumes it.
+/// Says what a job does next that was just taken. One over which nodes have stopped, or which has failed, too often is
+/// set aside: paused, until a person resumes it.
 async fn next_of_claimed(
     node: &Arc<Node>,
     connection: &mut PgConnection,

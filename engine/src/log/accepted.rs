@@ -12,8 +12,8 @@ use crate::store::intake::{Mapping, NewIntake};
 pub(super) const DOOR: char = '\u{1}';
 
 impl EventDraft {
-    /// Makes an event of a document that a source sent. Its type is the subject of its contract; that of a CloudEvent is a label.
-    /// Only a contract of our own may say which stream it is about.
+    /// Makes an event of a document that a source sent. Its type is the subject of its contract; that of a CloudEvent
+    /// is a label. Only a contract of our own may say which stream it is about.
     ///
     /// # Errors
     /// The mistakes in the attributes of a CloudEvent.

@@ -25,12 +25,12 @@ fn unknown(name: &str) -> Error {
 }
 
 impl Engine {
-    /// Moves a cursor that is where it is thought to be, or creates it. Returns whether it was created. One that has been moved
-    /// there already is where it should be: asked again, it is answered the same.
+    /// Moves a cursor that is where it is thought to be, or creates it. Returns whether it was created. One that has
+    /// been moved there already is where it should be: asked again, it is answered the same.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `cursor_conflict` when it is elsewhere; [`Error::Invalid`] when no event has the position yet;
-    /// [`Error::NotFound`]; [`Error::Quota`].
+    /// [`Error::Conflict`] `cursor_conflict` when it is elsewhere; [`Error::Invalid`] when no event has the position
+    /// yet; [`Error::NotFound`]; [`Error::Quota`].
     pub async fn move_cursor(
         &self,
         namespace: &str,

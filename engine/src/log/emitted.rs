@@ -1,8 +1,8 @@
 //! Appends events that runs emitted to the log.
 //!
-//! The events of a record are written to a queue together with it. They are appended like others, under a key made of the run,
-//! the record and the place in it, and then deleted from the queue. If a node dies in between, they stay in the queue, and the
-//! appended ones are found by their keys.
+//! The events of a record are written to a queue together with it. They are appended like others, under a key made of
+//! the run, the record and the place in it, and then deleted from the queue. If a node dies in between, they stay in
+//! the queue, and the appended ones are found by their keys.
 
 use std::sync::Arc;
 
@@ -81,7 +81,8 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     }
 }
 
-/// Takes all events that runs of a namespace have emitted until now. Returns whether they are in the log; if not, there are too many to wait for.
+/// Takes all events that runs of a namespace have emitted until now. Returns whether they are in the log; if not, there
+/// are too many to wait for.
 pub(crate) async fn settle(node: &Arc<Node>, namespace: &Arc<str>) -> Result<bool, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let last = table::last_emitted(&mut connection, namespace).await?;
@@ -163,8 +164,8 @@ fn is_refusal(error: &Error) -> bool {
     !matches!(error, Error::Busy | Error::Store(_))
 }
 
-/// Returns the event of a row. One that cannot follow from its cause is the end of its chain; one with another fault has
-/// no data.
+/// Returns the event of a row. One that cannot follow from its cause is the end of its chain; one with another fault
+/// has no data.
 fn draft(row: &EmittedRow, fault: Result<(), &Error>) -> Result<EventDraft, Error> {
     let damaged = |why: String| {
         Error::Store(format!("an event that run {} emitted is damaged: {why}", row.run))

@@ -1,9 +1,9 @@
 //! The event log: events are appended in batches, numbered after their commit, and read by position.
 //!
 //! `executor` appends as shards decide about runs: it loads what a batch of requests needs, decides by the rules of
-//! `backstitch-integration`, writes everything in one statement, and decides again when a key or a stream was not as it was.
-//! `numbering` gives batches that have become visible their positions. `append` takes requests, `emitted` what runs emit,
-//! `reads` answers questions.
+//! `backstitch-integration`, writes everything in one statement, and decides again when a key or a stream was not as it
+//! was. `numbering` gives batches that have become visible their positions. `append` takes requests, `emitted` what
+//! runs emit, `reads` answers questions.
 
 mod accepted;
 mod append;

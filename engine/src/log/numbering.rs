@@ -1,4 +1,5 @@
-//! Gives events their positions: one look at a time over all nodes for each namespace, as fast as batches become visible.
+//! Gives events their positions: one look at a time over all nodes for each namespace, as fast as batches become
+//! visible.
 
 use std::sync::Arc;
 

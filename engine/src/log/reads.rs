@@ -31,8 +31,8 @@ pub struct EventQuery {
     pub bytes: Option<usize>,
 }
 
-/// Refuses a position that no event of the log has yet: who begins after it would pass over all that come until then. Returns it
-/// as the tables have it.
+/// Refuses a position that no event of the log has yet: who begins after it would pass over all that come until then.
+/// Returns it as the tables have it.
 pub(crate) fn reached(
     position: u64,
     head: i64,

@@ -343,8 +343,8 @@ impl Rows {
     }
 }
 
-/// Returns a document with the ids of its events: that of the event at `ord` and of the one after it, which it was mapped to;
-/// or, if its event was there before, of the one at `ord`.
+/// Returns a document with the ids of its events: that of the event at `ord` and of the one after it, which it was
+/// mapped to; or, if its event was there before, of the one at `ord`.
 fn numbered(intake: &NewIntake, batch: Uuid, ord: i16) -> NewIntake {
     let mut intake = intake.clone();
     let own = event_id(batch, ord);

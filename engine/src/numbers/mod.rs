@@ -1,5 +1,5 @@
-//! Numbers with labels for `/metrics`: what runs, tasks, queues, pools and background tasks did, and how the database and
-//! the process are. Counting takes no statement; what is counted in the database is kept for some seconds.
+//! Numbers with labels for `/metrics`: what runs, tasks, queues, pools and background tasks did, and how the database
+//! and the process are. Counting takes no statement; what is counted in the database is kept for some seconds.
 
 mod background;
 mod ends;
@@ -91,8 +91,8 @@ fn number(count: u64) -> f64 {
 }
 
 impl Engine {
-    /// Returns the numbers with labels. Those of the database are at most some seconds old; when it cannot be reached they
-    /// stay as they were, and say so.
+    /// Returns the numbers with labels. Those of the database are at most some seconds old; when it cannot be reached
+    /// they stay as they were, and say so.
     pub async fn numbers(&self) -> Vec<Family> {
         let node = self.node();
         let mut families = node.statistics.families(node).await;

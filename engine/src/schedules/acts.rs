@@ -77,8 +77,8 @@ impl Engine {
         Err(Error::Busy)
     }
 
-    /// Deletes a schedule. Its runs go on; what waits is not started. A start that was decided is made first, so that its
-    /// run is in the history.
+    /// Deletes a schedule. Its runs go on; what waits is not started. A start that was decided is made first, so that
+    /// its run is in the history.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Busy`] when a start that was decided cannot be made now.
@@ -148,8 +148,8 @@ impl Engine {
         view(&row.await?, self.node().clock.now())
     }
 
-    /// Starts a run of a schedule now, also of a paused one. Its overlap policy holds where `overlap` is not given. Asked
-    /// again with the same `id` it is the same start, and answered the same.
+    /// Starts a run of a schedule now, also of a paused one. Its overlap policy holds where `overlap` is not given.
+    /// Asked again with the same `id` it is the same start, and answered the same.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason.

@@ -1,5 +1,5 @@
-//! Rules about dates that a cron pattern's numbers cannot say: the last day of a month, the working day nearest to one, the
-//! n-th or last of a weekday, and every n-th day or week from an anchor. Pure.
+//! Rules about dates that a cron pattern's numbers cannot say: the last day of a month, the working day nearest to one,
+//! the n-th or last of a weekday, and every n-th day or week from an anchor. Pure.
 
 use backstitch_saga::protocol::{Interval, IntervalUnit};
 use chrono::{Datelike, Days, NaiveDate};
@@ -63,8 +63,8 @@ fn last_day(date: NaiveDate) -> u32 {
     u32::from(date.num_days_in_month())
 }
 
-/// Returns the day from Monday to Friday nearest to `day` of the month of `date`, without leaving the month; `None` when
-/// the month has no such day.
+/// Returns the day from Monday to Friday nearest to `day` of the month of `date`, without leaving the month; `None`
+/// when the month has no such day.
 fn workday_near(date: NaiveDate, day: u32) -> Option<NaiveDate> {
     let wanted = date.with_day(day)?;
     let moved = match wanted.weekday().num_days_from_monday() {

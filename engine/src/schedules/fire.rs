@@ -1,5 +1,5 @@
-//! Makes the starts of schedules. The decisions of a turn are written first, and then carried out; any node may do both,
-//! concurrently or repeatedly, with the same result:
+//! Makes the starts of schedules. The decisions of a turn are written first, and then carried out; any node may do
+//! both, concurrently or repeatedly, with the same result:
 //!
 //! - Two nodes that take a turn concurrently conflict at the revision of the row: one goes on, the other reads again.
 //! - A node that dies before the write has changed nothing. One that dies after it leaves starts that are *going*; the
@@ -218,8 +218,8 @@ async fn cancel_replaced(node: &Node, row: &mut ScheduleRow, run: RunId) -> bool
     }
 }
 
-/// Finds those of the starts whose instants have run already, as the schedule started another workflow then: the key, that
-/// workflow and its run.
+/// Finds those of the starts whose instants have run already, as the schedule started another workflow then: the key,
+/// that workflow and its run.
 async fn started_elsewhere(
     node: &Node,
     row: &ScheduleRow,

@@ -1,5 +1,6 @@
-//! Schedules that nothing would look at in time: instants were taken up by a clock that was ahead and has been corrected,
-//! or the row says that it is due later than it is. A walk over all schedules finds them, and has a turn taken of each.
+//! Schedules that nothing would look at in time: instants were taken up by a clock that was ahead and has been
+//! corrected, or the row says that it is due later than it is. A walk over all schedules finds them, and has a turn
+//! taken of each.
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{StartOrigin, StartOutcome};

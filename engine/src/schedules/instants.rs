@@ -1,9 +1,9 @@
 //! Computes the instants of a cron pattern in a time zone, through every change of its clocks. Pure: no clock,
 //! no database.
 //!
-//! `pattern` reads the fields, and the crate `cron` finds the next *local* time that matches; it is asked as if local time
-//! were UTC, since its own way through a time zone starts a fixed time twice in autumn and not at all in spring. Which
-//! instant a local time is, is decided here, by one of two rules:
+//! `pattern` reads the fields, and the crate `cron` finds the next *local* time that matches; it is asked as if local
+//! time were UTC, since its own way through a time zone starts a fixed time twice in autumn and not at all in spring.
+//! Which instant a local time is, is decided here, by one of two rules:
 //!
 //! - A *repeating* pattern (its second, minute or hour begins with `*`) starts at every instant whose local time matches.
 //! - A *fixed* one starts once for each local time that matches: when the local clock first reaches or passes it.
@@ -68,8 +68,8 @@ pub(crate) struct Calendar {
 }
 
 impl Calendar {
-    /// Reads a pattern of five fields (minute, hour, day of month, month, day of week), of six (a second before them) or a
-    /// word like `@daily`, and the name of a time zone.
+    /// Reads a pattern of five fields (minute, hour, day of month, month, day of week), of six (a second before them)
+    /// or a word like `@daily`, and the name of a time zone.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn parse(cron: &str, zone: &str) -> Result<Calendar, Vec<Violation>> {
         Calendar::read(&When {
@@ -178,7 +178,8 @@ impl Calendar {
             } else if end == found {
                 return Some(found);
             } else {
-                // Nothing matches up to `found`, whatever the clocks do on the way, but they may change close before it.
+                // Nothing matches up to `found`, whatever the clocks do on the way, but they may change close before
+                // it.
                 from = tomorrow.max(found - 2 * DAY);
             }
         }

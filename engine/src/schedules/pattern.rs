@@ -202,7 +202,8 @@ fn day_rule(part: &str) -> Option<Result<DayRule, String>> {
     Some(number(day, 1, 31, "the day before W").map(DayRule::Nearest))
 }
 
-/// Reads a part that names a day of the week by its place in the month; `None` when it is a plain number, name or range.
+/// Reads a part that names a day of the week by its place in the month; `None` when it is a plain number, name or
+/// range.
 fn weekday_rule(part: &str) -> Option<Result<WeekdayRule, String>> {
     let day = |text: &str| WEEKDAY.number(text).map(|day| day % 7);
     if let Some((text, nth)) = part.split_once('#') {

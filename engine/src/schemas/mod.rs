@@ -1,7 +1,8 @@
 //! JSON Schemas: compiled once, evaluated within bounds, and by threads of their own where it takes time.
 //!
 //! `limits` are the bounds. `plan` reads a schema before it is compiled and `meter` counts what evaluating it on a
-//! document would take, so that neither is begun beyond a bound. `keywords` finds what is misspelt, `pool` has the threads.
+//! document would take, so that neither is begun beyond a bound. `keywords` finds what is misspelt, `pool` has the
+//! threads.
 
 mod envelope;
 mod keywords;
@@ -137,8 +138,8 @@ impl Schemas {
         }))
     }
 
-    /// Does other long work on documents of `namespace` by the same threads, in turn with what it has evaluated. `None` when
-    /// the work panicked.
+    /// Does other long work on documents of `namespace` by the same threads, in turn with what it has evaluated. `None`
+    /// when the work panicked.
     ///
     /// # Errors
     /// [`Error::Busy`].
@@ -161,7 +162,8 @@ impl Schemas {
         Some(schema.verdict(&value, moved, true, self.envelopes))
     }
 
-    /// Compiles the schemas of a definition that is to be registered, each with its place. Finds misspelt keywords, too.
+    /// Compiles the schemas of a definition that is to be registered, each with its place. Finds misspelt keywords,
+    /// too.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in them; [`Error::Busy`].
@@ -203,8 +205,8 @@ impl Schemas {
     }
 }
 
-/// Compiles a schema and evaluates it on a document, as the threads do: within a time, always with the same verdict, and
-/// telling no more than is allowed. For fuzzing.
+/// Compiles a schema and evaluates it on a document, as the threads do: within a time, always with the same verdict,
+/// and telling no more than is allowed. For fuzzing.
 #[cfg(feature = "fuzz")]
 pub(crate) fn hold_to_budget(schema: Payload, document: Payload) {
     // A million visits, of a build for tests, on a machine with other work.

@@ -1,6 +1,6 @@
-//! Numbers that a double cannot hold. Schemas are evaluated on doubles, so that `1000000000000000.00` would be no more than
-//! `999999999999999.99`. A number of a document that is not what its double is goes to the next double on its side, which
-//! compares with the constants of the schema as the number itself does.
+//! Numbers that a double cannot hold. Schemas are evaluated on doubles, so that `1000000000000000.00` would be no more
+//! than `999999999999999.99`. A number of a document that is not what its double is goes to the next double on its
+//! side, which compares with the constants of the schema as the number itself does.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -71,7 +71,8 @@ impl Plan {
         Ok(reader.plan)
     }
 
-    /// Refuses subschemas that refer to themselves without going down into the document, and long ways to go on one spot.
+    /// Refuses subschemas that refer to themselves without going down into the document, and long ways to go on one
+    /// spot.
     fn check_in_place(&self) -> Result<(), Fault> {
         let mut waits_for: Vec<usize> = vec![0; self.subschemas.len()];
         for subschema in &self.subschemas {

@@ -93,8 +93,8 @@ pub(crate) async fn admit(
     }
 }
 
-/// Returns the holds of a start for a later instant, where it wants a place among others: it takes that when its instant
-/// has come, at the end of the line, and is noted nowhere before. `None` for a start that takes its place now.
+/// Returns the holds of a start for a later instant, where it wants a place among others: it takes that when its
+/// instant has come, at the end of the line, and is noted nowhere before. `None` for a start that takes its place now.
 pub(crate) fn holds_of_delayed(
     wanted: &Wanted,
     start_at: Option<Time>,

@@ -89,8 +89,8 @@ impl Engine {
     /// and is no act; runs that wait for it are released in any case.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it cannot be the name of a fact, or the subject is too long; [`Error::NotFound`] when it is
-    /// to be withdrawn and not established; [`Error::Refused`] without a reason.
+    /// [`Error::Invalid`] when it cannot be the name of a fact, or the subject is too long; [`Error::NotFound`] when it
+    /// is to be withdrawn and not established; [`Error::Refused`] without a reason.
     pub async fn act_on_fact(
         &self,
         namespace: &str,
@@ -132,7 +132,8 @@ impl Engine {
     /// Lets a run begin although facts that it requires are not established.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the run; [`Error::Refused`] without a reason; [`Error::Conflict`] when it waits for none.
+    /// [`Error::NotFound`] for the run; [`Error::Refused`] without a reason; [`Error::Conflict`] when it waits for
+    /// none.
     pub async fn skip_requirements(
         &self,
         namespace: &str,

@@ -25,8 +25,8 @@ enum Turn {
     Refused(RunId),
 }
 
-/// Applies a policy to a line. A run counts as having the key if it holds it, or, if no run holds it because of required
-/// facts, if it is the first in line.
+/// Applies a policy to a line. A run counts as having the key if it holds it, or, if no run holds it because of
+/// required facts, if it is the first in line.
 fn turn(line: &[Place], policy: OnConflict) -> Turn {
     let stays = |place: &&Place| place.replaced_by.is_none();
     let holder = line.iter().find(|place| place.holding);

@@ -1,8 +1,8 @@
 //! Order of runs: serial keys and their lines, facts and the runs that wait for them.
 //!
 //! A run that holds or awaits something begins held, with rows that record the reason; they are written before the run
-//! itself. The node that sees a row become due notifies the run. So an orphaned row does no harm, and a run whose row is
-//! lost gets another. The rules decide the effect of a hold on a run.
+//! itself. The node that sees a row become due notifies the run. So an orphaned row does no harm, and a run whose row
+//! is lost gets another. The rules decide the effect of a hold on a run.
 
 mod admit;
 mod asked;

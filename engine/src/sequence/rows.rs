@@ -1,5 +1,5 @@
-//! The rows that a run must have among others while it has not ended, as its journal says: its place in the line of a serial
-//! key, the facts that it waits for, and those that it promises.
+//! The rows that a run must have among others while it has not ended, as its journal says: its place in the line of a
+//! serial key, the facts that it waits for, and those that it promises.
 
 use backstitch_saga::protocol::Requirement;
 use backstitch_saga::{Hold, HoldKind, Record, RequiredFact, Run, history};
@@ -8,8 +8,8 @@ use super::wanted::{WITHIN, produced, required};
 use super::{required_by, unmet_hold};
 use crate::store::rows::SequenceRows;
 
-/// Returns the rows that a run must have. A run that had ended once has given its place back, and one that was started for a
-/// later instant takes it when that has come.
+/// Returns the rows that a run must have. A run that had ended once has given its place back, and one that was started
+/// for a later instant takes it when that has come.
 pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
     let required = required(run);
     if (!run.is_sequenced() && required.is_empty())

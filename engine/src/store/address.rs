@@ -1,4 +1,5 @@
-//! The parameters of a database URL. One that is not known is refused: a misspelt `sslmode` must not connect without it.
+//! The parameters of a database URL. One that is not known is refused: a misspelt `sslmode` must not connect without
+//! it.
 
 use crate::Error;
 

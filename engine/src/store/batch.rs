@@ -1,8 +1,8 @@
 //! The one statement that makes a batch durable: the records, and the index rows that changed with them.
 //!
-//! Index rows are written only for runs whose record was inserted. Locks are taken in one order over all nodes: start keys
-//! sorted, then journal rows sorted; all later rows belong to runs whose record is inserted. The text depends only on the
-//! set of parts, so that PostgreSQL prepares each form once.
+//! Index rows are written only for runs whose record was inserted. Locks are taken in one order over all nodes: start
+//! keys sorted, then journal rows sorted; all later rows belong to runs whose record is inserted. The text depends only
+//! on the set of parts, so that PostgreSQL prepares each form once.
 
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{RunId, Time, planted};

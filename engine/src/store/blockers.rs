@@ -10,8 +10,8 @@ use uuid::Uuid;
 /// Longest wait for a table when rows are examined.
 const PATIENCE: &str = "500ms";
 
-/// Names a session that others of this user wait for, as a text for people. Details of sessions of other roles are only shown
-/// to those who may see them.
+/// Names a session that others of this user wait for, as a text for people. Details of sessions of other roles are only
+/// shown to those who may see them.
 pub(crate) async fn blocker(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "-- blockers_find\n\

@@ -14,8 +14,8 @@ pub(crate) struct NewRow<'a> {
     pub(crate) expires_at: Time,
 }
 
-/// Makes a session of the credential whose secret has the digest `made_with`; `false` when no credential has. Of its sessions
-/// the oldest go beyond `most`, and of all that are over some.
+/// Makes a session of the credential whose secret has the digest `made_with`; `false` when no credential has. Of its
+/// sessions the oldest go beyond `most`, and of all that are over some.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &NewRow<'_>,

@@ -56,8 +56,8 @@ impl Keys {
     }
 }
 
-/// Lets workers complete attempts that were handed out at `at`, which the database's clock shows as `shown`. Not if that is
-/// long ago: then it is not known any more whether they were revoked since.
+/// Lets workers complete attempts that were handed out at `at`, which the database's clock shows as `shown`. Not if
+/// that is long ago: then it is not known any more whether they were revoked since.
 pub(crate) async fn open(
     connection: &mut PgConnection,
     fences: &[Fence],

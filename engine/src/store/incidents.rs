@@ -270,8 +270,8 @@ pub(crate) async fn records_about(
         .collect()
 }
 
-/// The row of an incident's run, locked, and whether that was erased: an erasure either waits for what is written here, and
-/// deletes it, or is seen.
+/// The row of an incident's run, locked, and whether that was erased: an erasure either waits for what is written here,
+/// and deletes it, or is seen.
 const OF_RUN: &str =
     "of_run as (select 'Erased' = any(conditions) as erased from runs where id = $1 for share)";
 

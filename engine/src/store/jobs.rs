@@ -283,9 +283,9 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// Finds those acted on whose trouble has come back, at the same step or item, and says so. Looks at incidents that opened since the job began,
-/// so that it costs by what came back and not by what was done. Incidents of the kind `wanted` are what the job was to bring
-/// about. Returns the counts of the job after that.
+/// Finds those acted on whose trouble has come back, at the same step or item, and says so. Looks at incidents that
+/// opened since the job began, so that it costs by what came back and not by what was done. Incidents of the kind
+/// `wanted` are what the job was to bring about. Returns the counts of the job after that.
 pub(crate) async fn came_back(
     connection: &mut PgConnection,
     namespace: &str,

@@ -50,8 +50,8 @@ pub(crate) async fn find(
         .collect()
 }
 
-/// Finds those of these starts, each a key and a workflow, whose key has started a run of another workflow and none of that:
-/// the key, the other workflow and its run.
+/// Finds those of these starts, each a key and a workflow, whose key has started a run of another workflow and none of
+/// that: the key, the other workflow and its run.
 pub(crate) async fn elsewhere(
     connection: &mut PgConnection,
     namespace: &str,

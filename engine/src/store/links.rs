@@ -50,8 +50,8 @@ pub(crate) async fn find(
     row.as_ref().map(link_row).transpose()
 }
 
-/// Links an id that belongs to no entity; the id that the entity had in the system is free then. Returns whether it still
-/// belonged to none.
+/// Links an id that belongs to no entity; the id that the entity had in the system is free then. Returns whether it
+/// still belonged to none.
 pub(crate) async fn put(
     connection: &mut PgConnection,
     namespace: &str,

@@ -138,7 +138,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (110, "runs by time", include_str!("../../../migrations/0110_runs_by_time.sql")),
 ];
 
-/// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.
+/// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is
+/// new.
 pub(crate) async fn run(url: &str) -> Result<(), Error> {
     let database = Database::open(url, 1).await?;
     database.refuse_pooler().await?;

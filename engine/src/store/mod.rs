@@ -231,8 +231,8 @@ impl Database {
     pub(crate) async fn open(url: &str, readers: u32) -> Result<Database, Error> {
         let options = connect_options(url)?;
         let path = session::search_path(&options).await?;
-        // Plans of committers and chores must stay good while tables grow from nothing: always the index of the row that is
-        // written, never a scan or a hash of the table, and one plan per statement.
+        // Plans of committers and chores must stay good while tables grow from nothing: always the index of the row
+        // that is written, never a scan or a hash of the table, and one plan per statement.
         let settings = Settings::new(
             &options,
             &path,

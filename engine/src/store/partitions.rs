@@ -230,7 +230,8 @@ pub(crate) struct Dropped {
     pub(crate) held: Vec<(Time, Holding)>,
 }
 
-/// Drops the weeks before that of `before` in which every run is past retention, and finds the runs that keep the others.
+/// Drops the weeks before that of `before` in which every run is past retention, and finds the runs that keep the
+/// others.
 pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,

@@ -1,5 +1,5 @@
-//! The tables `compensation_plans` and `undo_approvals`: undos that are written down before they are done, and which of them
-//! need a second person.
+//! The tables `compensation_plans` and `undo_approvals`: undos that are written down before they are done, and which of
+//! them need a second person.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Ended runs past retention that go one by one, as their week is kept or their workflow has a retention of its own: what
-//! keeps the weeks, and the deletion of single runs.
+//! Ended runs past retention that go one by one, as their week is kept or their workflow has a retention of its own:
+//! what keeps the weeks, and the deletion of single runs.
 
 use backstitch_saga::{RunId, Time};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -11,8 +11,8 @@ use super::moment::Moment;
 /// Runs that keep a week are counted up to this many.
 const COUNTED: i64 = 10_000;
 
-/// The instant since which an ended run of a row `r` is kept, joined with its workflow's own retention `w`: $1 is that of the
-/// server and $2 is now. Null keeps it for ever.
+/// The instant since which an ended run of a row `r` is kept, joined with its workflow's own retention `w`: $1 is that
+/// of the server and $2 is now. Null keeps it for ever.
 macro_rules! kept_since {
     () => {
         "case when w.workflow is null then $1 else $2 - w.keep_ms * interval '1 millisecond' end"
@@ -60,7 +60,8 @@ pub(crate) struct Holding {
     pub(crate) started_at: Time,
 }
 
-/// Finds the runs from one id up to another that did not end before their retention, by namespace. Counts no more than 10,000.
+/// Finds the runs from one id up to another that did not end before their retention, by namespace. Counts no more than
+/// 10,000.
 pub(crate) async fn holding(
     connection: &mut PgConnection,
     (first, end): (Uuid, Uuid),

@@ -1,8 +1,8 @@
 //! Lists of runs, newest first.
 //!
-//! An id contains the time, so the planner tends to read all runs backwards until enough of them match: all those of the
-//! other namespaces, too. Each list is therefore asked for in the order of the index that is to serve it. A column of that
-//! index that has one value is compared by `between`, since `=` would take it out of the order.
+//! An id contains the time, so the planner tends to read all runs backwards until enough of them match: all those of
+//! the other namespaces, too. Each list is therefore asked for in the order of the index that is to serve it. A column
+//! of that index that has one value is compared by `between`, since `=` would take it out of the order.
 
 use backstitch_saga::protocol::{Outcome, RunLine, State};
 use backstitch_saga::{RunId, Span};

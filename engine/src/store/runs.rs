@@ -46,8 +46,8 @@ pub(crate) async fn park(
     Ok(left.into_iter().map(RunId).collect())
 }
 
-/// Takes charge of all parked runs that are due at `now` if they are no more than `most`, otherwise of none. Returns them
-/// with their namespaces, and whether they were more.
+/// Takes charge of all parked runs that are due at `now` if they are no more than `most`, otherwise of none. Returns
+/// them with their namespaces, and whether they were more.
 pub(crate) async fn wake(
     connection: &mut PgConnection,
     node: i32,
@@ -103,8 +103,8 @@ fn few(rows: &[PgRow]) -> Result<(Vec<Owned>, bool), sqlx::Error> {
     Ok((found, more))
 }
 
-/// Lists parked runs that are due at `now`, at most `limit`: namespaces take turns, each with its oldest first. Looks at no
-/// more than `looked_at` of the oldest and of the newest.
+/// Lists parked runs that are due at `now`, at most `limit`: namespaces take turns, each with its oldest first. Looks
+/// at no more than `looked_at` of the oldest and of the newest.
 pub(crate) async fn due(
     connection: &mut PgConnection,
     now: Time,

@@ -48,9 +48,9 @@ pub(crate) fn schedules_take() -> String {
     )
 }
 
-/// Takes schedules that are due at `now`, in turns between the namespaces after `after`, so that no other node does before
-/// `until`. A node that dies leaves them due then. A row that cannot be read does not hold up the others. Returns the
-/// namespace of each.
+/// Takes schedules that are due at `now`, in turns between the namespaces after `after`, so that no other node does
+/// before `until`. A node that dies leaves them due then. A row that cannot be read does not hold up the others.
+/// Returns the namespace of each.
 pub(crate) async fn take(
     connection: &mut PgConnection,
     (now, until): (Time, Time),

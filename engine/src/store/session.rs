@@ -1,8 +1,9 @@
 //! Sessions with PostgreSQL: how one is set up, what an SQLSTATE means, and when a session must not be used again.
 //!
-//! Settings are made by SQL after connecting and not by startup options, because poolers drop those. A session is checked
-//! when it is taken from a pool, and once a second while a committer keeps it. An error that says that a session cannot be
-//! relied on makes all sessions suspect that were opened before it: each is closed instead of being used again.
+//! Settings are made by SQL after connecting and not by startup options, because poolers drop those. A session is
+//! checked when it is taken from a pool, and once a second while a committer keeps it. An error that says that a
+//! session cannot be relied on makes all sessions suspect that were opened before it: each is closed instead of being
+//! used again.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -383,8 +384,8 @@ impl Kept {
     }
 }
 
-/// Refuses a pooler that gives each transaction another session. Two sessions each set a mark of their own and must find it
-/// again; behind such a pooler they meet.
+/// Refuses a pooler that gives each transaction another session. Two sessions each set a mark of their own and must
+/// find it again; behind such a pooler they meet.
 pub(super) async fn refuse_pooler(
     options: &PgConnectOptions,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! Namespaces that have something waiting in a table, found one after the other by an index that begins with the namespace,
-//! so that rows of each are read however many rows another has.
+//! Namespaces that have something waiting in a table, found one after the other by an index that begins with the
+//! namespace, so that rows of each are read however many rows another has.
 
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};

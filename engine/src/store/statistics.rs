@@ -26,8 +26,8 @@ pub(crate) struct Counts {
     pub(crate) on_the_way: Vec<(String, u64, Time)>,
 }
 
-/// Counts what is open, moves and waits. Each statement reads an index of that alone, so the cost does not grow with what
-/// has ended.
+/// Counts what is open, moves and waits. Each statement reads an index of that alone, so the cost does not grow with
+/// what has ended.
 pub(crate) async fn count(connection: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     Ok(Counts {
         incidents: oldest(connection, INCIDENTS, &[]).await?,

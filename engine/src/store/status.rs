@@ -30,16 +30,16 @@ pub(crate) const MOST_NOT_MAPPED: i64 = 1_000;
 /// The most runs of an outcome that are counted.
 pub(crate) const MOST_ENDED: i64 = 1_000;
 
-/// Counts open things, and the outcomes of runs that were started after `since`. Each part reads an index of what is open, or the
-/// newest part of an index up to a bound, so the cost grows with that and not with all there ever was; the oldest task is found
-/// by one step for each queue and handler.
+/// Counts open things, and the outcomes of runs that were started after `since`. Each part reads an index of what is
+/// open, or the newest part of an index up to a bound, so the cost grows with that and not with all there ever was; the
+/// oldest task is found by one step for each queue and handler.
 pub(crate) async fn count(
     connection: &mut PgConnection,
     namespace: &str,
     since: Time,
 ) -> Result<Counts, sqlx::Error> {
-    // Ranges of the outcome and the id together, in their order: only the index of both can give them, whatever the planner
-    // thinks of how many runs have an outcome.
+    // Ranges of the outcome and the id together, in their order: only the index of both can give them, whatever the
+    // planner thinks of how many runs have an outcome.
     let words: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
     let first = first_id(since);
     let rows = sqlx::query(

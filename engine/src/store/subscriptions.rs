@@ -243,8 +243,8 @@ pub(crate) async fn standing(
     Ok(Standing { due: row.try_get(0)?, stopped: row.try_get(1)?, behind: row.try_get(2)? })
 }
 
-/// Takes subscriptions that have events to deal with, those first that waited longest, so that no other node does before
-/// `until`. A node that dies leaves them due then.
+/// Takes subscriptions that have events to deal with, those first that waited longest, so that no other node does
+/// before `until`. A node that dies leaves them due then.
 pub(crate) async fn take(
     connection: &mut PgConnection,
     node: i32,

@@ -1,5 +1,6 @@
-//! The supply of sessions with PostgreSQL: whether there may be as many as a server needs, and whether one is had when it is
-//! asked for. Limits of PostgreSQL are read at the start; those of a pooler show only when a session does not come.
+//! The supply of sessions with PostgreSQL: whether there may be as many as a server needs, and whether one is had when
+//! it is asked for. Limits of PostgreSQL are read at the start; those of a pooler show only when a session does not
+//! come.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

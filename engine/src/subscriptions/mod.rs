@@ -1,8 +1,8 @@
 //! Subscriptions: events of the log start runs.
 //!
-//! `change` is what people do, `dispatch` reads the log from the cursor of a subscription and starts runs under keys made of
-//! its name, its generation and the position of the event. The cursor moves when the starts are answered: a node that dies
-//! in between leaves runs that are found by their keys.
+//! `change` is what people do, `dispatch` reads the log from the cursor of a subscription and starts runs under keys
+//! made of its name, its generation and the position of the event. The cursor moves when the starts are answered: a
+//! node that dies in between leaves runs that are found by their keys.
 
 mod change;
 mod dispatch;

@@ -286,7 +286,8 @@ fn keyword(code: &str) -> &'static str {
     all.into_iter().find(|known| *known == code).unwrap_or("type")
 }
 
-/// Returns a value of `node` that is none of `values`: `None` if there is no such value, `Some(None)` if none was found.
+/// Returns a value of `node` that is none of `values`: `None` if there is no such value, `Some(None)` if none was
+/// found.
 fn outside(node: &Node, values: &[Value]) -> Option<Option<Value>> {
     let not_chosen = |value: &Value| !values.contains(value);
     match &*node.kind {

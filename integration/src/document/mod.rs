@@ -14,7 +14,8 @@ pub use read::{LONGEST_NUMBER, read, value_of};
 /// Members of an object, sorted by name.
 pub type Object = BTreeMap<String, Value>;
 
-/// A JSON value. Two values are equal if they mean the same: `1e2` equals `100`, and the order of members does not count.
+/// A JSON value. Two values are equal if they mean the same: `1e2` equals `100`, and the order of members does not
+/// count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// `null`.

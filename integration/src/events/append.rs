@@ -1,8 +1,8 @@
 //! Appending: the results for events, given the heads of their streams and the events appended
 //! before.
 //!
-//! A request is appended as a whole or not at all. Its consequences are noted, so that requests that are decided together
-//! have the same results as one after the other.
+//! A request is appended as a whole or not at all. Its consequences are noted, so that requests that are decided
+//! together have the same results as one after the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -159,8 +159,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// Decides about a request, and notes what it leaves behind. `id` returns the id of the request's n-th new event, from 0
-    /// on.
+    /// Decides about a request, and notes what it leaves behind. `id` returns the id of the request's n-th new event,
+    /// from 0 on.
     ///
     /// # Errors
     /// The first [`Refusal`]; nothing is noted then.

@@ -5,8 +5,8 @@ use crate::document::{Pointer, Value};
 /// The most places that are listed; with more, the places above them are listed instead.
 pub const MOST_CHANGED: usize = 200;
 
-/// Returns the places at which `after` differs from `before`: members that came, went or changed, elements of lists of the
-/// same length, and lists whose length changed. Numbers are compared by value.
+/// Returns the places at which `after` differs from `before`: members that came, went or changed, elements of lists of
+/// the same length, and lists whose length changed. Numbers are compared by value.
 #[must_use]
 pub fn changed(before: &Value, after: &Value) -> Vec<Pointer> {
     // From the finest view to the coarsest, until the list is short enough.

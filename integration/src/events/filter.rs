@@ -93,8 +93,8 @@ impl Filter {
     /// Checks a filter.
     ///
     /// # Errors
-    /// `filter_not_valid` for each member that is not what it should be, `filter_never_matches` for a source that is both
-    /// wanted and not.
+    /// `filter_not_valid` for each member that is not what it should be, `filter_never_matches` for a source that is
+    /// both wanted and not.
     pub fn new(document: FilterDocument) -> Result<Filter, Vec<Violation>> {
         let mut wrong = Vec::new();
         let mut refuse = |place: &str, code: &str, message: String| {

@@ -1,8 +1,8 @@
 //! An index of filters: an event asks only those that could want it.
 //!
-//! Each filter is listed under the keys of one of its members, the one whose lists are shortest. An event has few keys of
-//! its own, and looks nowhere else. So filters that want nothing of an event cost nothing, unless they agree with it in
-//! the member that they are listed under; filters that want everything are asked each time.
+//! Each filter is listed under the keys of one of its members, the one whose lists are shortest. An event has few keys
+//! of its own, and looks nowhere else. So filters that want nothing of an event cost nothing, unless they agree with it
+//! in the member that they are listed under; filters that want everything are asked each time.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Events: what happened, as data. Envelopes in the forms of CloudEvents, changes of an entity, the order in which a source
-//! numbers its events, causes, and filters with an index.
+//! Events: what happened, as data. Envelopes in the forms of CloudEvents, changes of an entity, the order in which a
+//! source numbers its events, causes, and filters with an index.
 
 mod append;
 mod causality;

@@ -153,8 +153,9 @@ impl Source {
     /// Of a CloudEvent, the data follows the contract and has the hints; places of the configuration lie in the whole.
     ///
     /// The order: `source_disabled`, `payload_too_large`, `content_type_not_supported`, `signature_missing`,
-    /// `signature_invalid`, `timestamp_out_of_tolerance`, the codes of [`read`], `cloudevent_not_valid`, `unknown_type`, `version_missing`,
-    /// `version_unknown`, `version_retired`, `schema_violation`, `dedupe_key_missing`.
+    /// `signature_invalid`, `timestamp_out_of_tolerance`, the codes of [`read`], `cloudevent_not_valid`,
+    /// `unknown_type`, `version_missing`, `version_unknown`, `version_retired`, `schema_violation`,
+    /// `dedupe_key_missing`.
     ///
     /// # Errors
     /// The first check that fails. It is boxed, since most requests are accepted.
@@ -288,8 +289,8 @@ impl Source {
         self.hold(headers, document, claim, sender, schema)
     }
 
-    /// Holds a document to the schema of the contract that it claims, and finds its dedupe key. Without a schema everything
-    /// follows it.
+    /// Holds a document to the schema of the contract that it claims, and finds its dedupe key. Without a schema
+    /// everything follows it.
     ///
     /// # Errors
     /// `schema_violation`, `dedupe_key_missing`.

@@ -1,8 +1,8 @@
 //! Files: rows of lines of JSON or of CSV, found one at a time, however large the file is.
 //!
-//! CSV is that of RFC 4180 with commas, in UTF-8: the first row names the columns, and each other row is a document whose
-//! values are texts. An empty field is left out, `""` is an empty text. A row is stored with the first row of its file, so
-//! that it can be read by itself.
+//! CSV is that of RFC 4180 with commas, in UTF-8: the first row names the columns, and each other row is a document
+//! whose values are texts. An empty field is left out, `""` is an empty text. A row is stored with the first row of its
+//! file, so that it can be read by itself.
 
 use std::collections::BTreeMap;
 
@@ -75,8 +75,8 @@ impl Rows {
         self.limit = limit;
     }
 
-    /// Takes the next bytes, and returns the bytes behind the first row that ends in them, and whether one does. The row is had by
-    /// [`Rows::row`]. Rows without anything are passed over.
+    /// Takes the next bytes, and returns the bytes behind the first row that ends in them, and whether one does. The
+    /// row is had by [`Rows::row`]. Rows without anything are passed over.
     #[must_use]
     pub fn take<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], bool) {
         let mut rest = bytes;

@@ -16,8 +16,8 @@ impl Transform {
     /// Reads a transform and checks it against both contracts.
     ///
     /// # Errors
-    /// Everything that is wrong, with its place in the transform: `transform_not_valid` and `rule_not_valid` for its form,
-    /// `option_not_for_operation`, `source_path_unknown`, `source_type_mismatch`, `target_path_unknown`,
+    /// Everything that is wrong, with its place in the transform: `transform_not_valid` and `rule_not_valid` for its
+    /// form, `option_not_for_operation`, `source_path_unknown`, `source_type_mismatch`, `target_path_unknown`,
     /// `target_type_mismatch`, `target_set_twice`, `required_target_unfilled`, `enum_value_unmapped`,
     /// `value_not_in_target`, `null_not_allowed`, and codes of single operations.
     pub fn register(

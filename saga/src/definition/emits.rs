@@ -10,7 +10,8 @@ use crate::protocol::EventOp;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Emit {
-    /// The type, such as `order.placed`; `[a-z][a-z0-9._-]*`, at most 100 characters, another one for each event of the step.
+    /// The type, such as `order.placed`; `[a-z][a-z0-9._-]*`, at most 100 characters, another one for each event of the
+    /// step.
     #[serde(rename = "type")]
     pub event_type: String,
     /// Kind of the entity of the stream, such as `order`: put before the value of `stream`, with a colon.
@@ -25,8 +26,8 @@ pub struct Emit {
     /// The contract that the data follows, such as `order@2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// The data; the output of the step without it. It may refer to the output of the step itself. In a map, that is the output of the
-    /// item, and `/item` and `/index` are the item.
+    /// The data; the output of the step without it. It may refer to the output of the step itself. In a map, that is
+    /// the output of the item, and `/item` and `/index` are the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Expr>,
     /// Time of its release to readers; for the items of a map only `at_once`.

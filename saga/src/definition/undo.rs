@@ -18,7 +18,8 @@ pub struct Compensate {
     /// Its own retries; without `max_attempts` it never gives up.
     #[serde(default = "Retry::undo", deserialize_with = "Retry::deserialize_undo")]
     pub retry: Retry,
-    /// Opens an incident at this failed attempt, and goes on trying. Attempts that do not count against `retry` count here.
+    /// Opens an incident at this failed attempt, and goes on trying. Attempts that do not count against `retry` count
+    /// here.
     #[serde(default = "Compensate::default_alert_after")]
     pub alert_after: u32,
     /// Opens that incident also if the undo has taken this time, after any number of attempts.

@@ -29,8 +29,8 @@ pub struct Wait {
     /// Meaning of such a failure.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// JSON Schema that the signal's data must satisfy: the form that a person fills in. Of several signals it is for those
-    /// that have none of their own.
+    /// JSON Schema that the signal's data must satisfy: the form that a person fills in. Of several signals it is for
+    /// those that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Payload>,
     /// The person who is to decide, a text.

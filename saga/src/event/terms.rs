@@ -1,5 +1,5 @@
-//! Words that events are made of: who, why, whose child, in which state a step is left, where a document is, what a step
-//! emits.
+//! Words that events are made of: who, why, whose child, in which state a step is left, where a document is, what a
+//! step emits.
 
 use std::sync::Arc;
 

@@ -130,8 +130,8 @@ impl<'a> Evaluation<'a> {
         self.test(expr)
     }
 
-    /// Checks that there is a document at `path`, a path to a whole one that begins at `root`, and that it is not too large.
-    /// The outputs of a fan-out are not put together for that.
+    /// Checks that there is a document at `path`, a path to a whole one that begins at `root`, and that it is not too
+    /// large. The outputs of a fan-out are not put together for that.
     pub(crate) fn locate(&mut self, root: Root<'_>, path: &str) -> Result<(), EvalError> {
         match self.gathered(root) {
             Some(_) => self.fits_whole(root, self.bounds.whole),

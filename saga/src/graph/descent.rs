@@ -1,5 +1,5 @@
-//! Workflows that start themselves: without a condition that ends it, every run has a descendant more until there are too
-//! many.
+//! Workflows that start themselves: without a condition that ends it, every run has a descendant more until there are
+//! too many.
 
 use super::{Body, Graph};
 use crate::Child;

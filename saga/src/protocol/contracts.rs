@@ -95,8 +95,8 @@ impl ContractState {
 pub struct RegisterContract {
     /// JSON Schema in the checkable subset, at most 65,536 bytes.
     pub schema: Payload,
-    /// Compatibility of the subject, for its first version only; without it `full_transitive` for canonical subjects and
-    /// `none` for vendor subjects.
+    /// Compatibility of the subject, for its first version only; without it `full_transitive` for canonical subjects
+    /// and `none` for vendor subjects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ContractMode>,
     /// Transform from the last version to this one, for a version that breaks.

@@ -62,8 +62,8 @@ pub struct ErasureView {
     pub events: u64,
     /// Runs that were erased.
     pub runs: u64,
-    /// Runs that stay: they have the correlation id of an event that was erased, but that is also one of others, and nothing says that
-    /// they came of it.
+    /// Runs that stay: they have the correlation id of an event that was erased, but that is also one of others, and
+    /// nothing says that they came of it.
     #[serde(default)]
     pub runs_left: u64,
     /// The condition that it waits for.

@@ -329,8 +329,8 @@ pub struct StatusView {
     pub incidents: IncidentCounts,
     /// Runs that have not ended, by state; states without any are left out.
     pub runs: BTreeMap<String, u64>,
-    /// Runs that were started within the last hour and have ended, by outcome, counted up to 1,000 each; outcomes without any are
-    /// left out.
+    /// Runs that were started within the last hour and have ended, by outcome, counted up to 1,000 each; outcomes
+    /// without any are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ended: BTreeMap<String, u64>,
     /// Workflows whose new runs are held; see `GET /v1/pauses`.

@@ -89,8 +89,8 @@ pub struct NewJob {
     /// For `rerun`: even if something that nothing undoes is done twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// For `pause` and `resume`: the name of the pause. Without it a pause has the name of the job's actor, and all pauses are
-    /// taken away.
+    /// For `pause` and `resume`: the name of the pause. Without it a pause has the name of the job's actor, and all
+    /// pauses are taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// For `signal`: its name; needed.
@@ -258,8 +258,8 @@ pub struct JobPlan {
     /// The first items, at most 20. For verbs whose result can be predicted, `retry` among them: as `refused` with code
     /// and message, if the verb would be refused in the present state of the run.
     pub first: Vec<JobItem>,
-    /// For `compensate` and `rerun`: runs under way that require a fact which one of these first established and which is
-    /// withdrawn with it. At most 1,000.
+    /// For `compensate` and `rerun`: runs under way that require a fact which one of these first established and which
+    /// is withdrawn with it. At most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependents: Vec<FactDependent>,
 }

@@ -51,7 +51,8 @@ pub struct StartRun {
     /// The instant by which it is to be over, its undo included: it is undone while there is time for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_by: Option<Timestamp>,
-    /// The time reserved for undoing it before `end_by`; without it, as long as undoing the steps that have begun took lately.
+    /// The time reserved for undoing it before `end_by`; without it, as long as undoing the steps that have begun took
+    /// lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "5m"))]
     pub undo_budget: Option<Span>,

@@ -13,9 +13,9 @@ use crate::{Payload, RunId, Span, Timestamp};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleSpec {
     /// Five fields (minute, hour, day of month, month, day of week), or six with the second first, or a word like
-    /// `@daily`. As in a crontab: 0 and 7 are Sunday, and where both days are given, either is enough. A day of the month
-    /// may be `L` (the last), `L-2` (two days before it), `15W` (the working day nearest to the 15th) or `LW`; a day of
-    /// the week may be `MON#2` (the second Monday of the month) or `FRIL` or `5L` (the last Friday).
+    /// `@daily`. As in a crontab: 0 and 7 are Sunday, and where both days are given, either is enough. A day of the
+    /// month may be `L` (the last), `L-2` (two days before it), `15W` (the working day nearest to the 15th) or `LW`; a
+    /// day of the week may be `MON#2` (the second Monday of the month) or `FRIL` or `5L` (the last Friday).
     #[cfg_attr(feature = "openapi", schema(example = "30 2 * * *"))]
     pub cron: String,
     /// More patterns, at most 20. An instant that several of them match is one start.

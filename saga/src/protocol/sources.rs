@@ -47,8 +47,8 @@ pub enum SourceVerification {
     },
     /// A token (RFC 6750). The secret is the token.
     Bearer {},
-    /// A client certificate that a proxy checked and names in a header. The proxy must remove that header from what comes from
-    /// outside.
+    /// A client certificate that a proxy checked and names in a header. The proxy must remove that header from what
+    /// comes from outside.
     MutualTls {
         /// The header.
         header: String,
@@ -130,7 +130,8 @@ pub struct SourceAccepts {
     pub when: Option<SourceMatch>,
     /// Subject of the contract.
     pub contract: String,
-    /// The contract of our own that its documents are mapped to, such as `customer@1`, by the transform between them that is active.
+    /// The contract of our own that its documents are mapped to, such as `customer@1`, by the transform between them
+    /// that is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }

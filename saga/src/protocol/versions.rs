@@ -61,7 +61,8 @@ pub enum ObstacleKind {
     NeedsMapping,
     /// A step has begun that is of another kind in the new version.
     KindChanged,
-    /// A step is done, or may be, and the new version has no compensation for it. Name it in `without_undo` to accept it.
+    /// A step is done, or may be, and the new version has no compensation for it. Name it in `without_undo` to accept
+    /// it.
     CompensationGone,
     /// A task is in flight that the new version has no place for: wait for its end, or map it to a
     /// step.

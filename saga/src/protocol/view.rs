@@ -23,8 +23,8 @@ pub struct RunView {
     /// The step of another run that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// Runs that are steps of this one and were left at work, as their steps declare: when it was killed, or while it is
-    /// paused.
+    /// Runs that are steps of this one and were left at work, as their steps declare: when it was killed, or while it
+    /// is paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children_left: Vec<RunId>,
     /// The caller's key.
@@ -197,7 +197,8 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
-    /// `Paused`, `StartDelayed`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
+    /// `Paused`, `StartDelayed`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`,
+    /// `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// The step that it concerns.
@@ -239,7 +240,8 @@ pub struct StepView {
     /// `task`, `map`, `wait`, `sleep`, `child` or `fail`, or `item`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kind: StepKind,
-    /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
+    /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed
+    /// unknown skipped cancelled`, a map also `open`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: StepState,
     /// `compensating compensated compensation_blocked compensated_by_hand …` once it is being undone.

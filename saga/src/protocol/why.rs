@@ -58,8 +58,8 @@ pub struct WaitsFor {
     /// The worker that holds the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
-    /// The serial key, the fact and its subject as `customer.created on customer:42`, the pause, the one signal, or the workflow
-    /// of the child.
+    /// The serial key, the fact and its subject as `customer.created on customer:42`, the pause, the one signal, or the
+    /// workflow of the child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named: Option<String>,
     /// The run that it waits for: the one that holds the key, or that is the step.

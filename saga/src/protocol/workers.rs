@@ -26,8 +26,8 @@ pub struct WorkerView {
     pub gone_at: Option<Timestamp>,
 }
 
-/// `POST /v1/workers/sign-off`: a worker ends a session. It is handed nothing any more and is no longer listed as there.
-/// Tasks that it still holds stay its own until they are reported, released or their leases end.
+/// `POST /v1/workers/sign-off`: a worker ends a session. It is handed nothing any more and is no longer listed as
+/// there. Tasks that it still holds stay its own until they are reported, released or their leases end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

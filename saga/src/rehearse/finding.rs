@@ -13,9 +13,9 @@ use crate::{Action, Body, Class, Empty, Expr, Graph, Map, OnUnknown, Payload, Ta
 
 /// The rules of a rehearsal that a definition may break and still be registered, with a warning.
 ///
-/// Validation allows steps that nothing undoes if nothing can fail after them; when one stays in doubt, its run ends with
-/// an incident. Attempts without a limit, which take long to open an incident, are allowed: their author has a reason.
-/// And if no run succeeds, the drawn documents may be the cause.
+/// Validation allows steps that nothing undoes if nothing can fail after them; when one stays in doubt, its run ends
+/// with an incident. Attempts without a limit, which take long to open an incident, are allowed: their author has a
+/// reason. And if no run succeeds, the drawn documents may be the cause.
 const WARNED_OF: &[&str] = &["can_succeed", "ends_or_asks", "nothing_left_behind"];
 
 /// Largest number of pairs of schemas that are compared.

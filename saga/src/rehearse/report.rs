@@ -34,7 +34,8 @@ pub struct Rehearsal {
     pub not_reached: Vec<String>,
     /// Defects, each with its shortest trace; the shortest first.
     pub defects: Vec<Defect>,
-    /// Everything that is found out about the definition, with how severe it is: the same list that registering it gives.
+    /// Everything that is found out about the definition, with how severe it is: the same list that registering it
+    /// gives.
     pub findings: Vec<Finding>,
 }
 

@@ -204,7 +204,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Tells a person of a work whose next attempt is due at `at`, long after its first, when no number of attempts ends it.
+    /// Tells a person of a work whose next attempt is due at `at`, long after its first, when no number of attempts
+    /// ends it.
     fn tell_if_put_off(&mut self, place: WorkIndex, action: Action, at: Time, error: &Failure) {
         let since = self.work(place).map(|work| work.tries(action).since);
         if since.is_none_or(|since| at <= since.after(Compensate::default_slow_after())) {

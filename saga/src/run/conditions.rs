@@ -46,8 +46,9 @@ pub fn check_searched(name: &str) -> Result<(), String> {
 }
 
 impl Run {
-    /// Returns the types of the conditions that follow from the journal alone, sorted, without repetition, as indexed: `DependencyWithdrawn Erased
-    /// IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused StepUnknown`, and one for each kind of hold.
+    /// Returns the types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
+    /// `DependencyWithdrawn Erased IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused
+    /// StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();

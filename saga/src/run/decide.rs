@@ -16,12 +16,12 @@ use crate::{
     TaskKey, Time,
 };
 
-/// Decides `command` at the instant `at`: applies the events that it causes to `run`, and appends them with their effects to
-/// `transition`.
+/// Decides `command` at the instant `at`: applies the events that it causes to `run`, and appends them with their
+/// effects to `transition`.
 ///
-/// The instant of the record is set to `at`, or to the run's last instant if that is later. An accepted command may be decided
-/// again: it gets the same answer and appends nothing. A refused command may still append an event for information
-/// (`late_result`).
+/// The instant of the record is set to `at`, or to the run's last instant if that is later. An accepted command may be
+/// decided again: it gets the same answer and appends nothing. A refused command may still append an event for
+/// information (`late_result`).
 ///
 /// # Errors
 /// A [`Refusal`] when the rules do not allow it.

@@ -150,7 +150,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Emits what was held until the pivot, once the run has passed one. `own` is where the record has the output of a step.
+    /// Emits what was held until the pivot, once the run has passed one. `own` is where the record has the output of a
+    /// step.
     fn release_at_pivot(&mut self, own: Option<(usize, Slot)>) {
         if !self.run.graph.emits.1 || !self.run.is_past_return() {
             return;
@@ -164,7 +165,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Emits those events of a step or item that are due and were not emitted. `output` is where the record has its output.
+    /// Emits those events of a step or item that are due and were not emitted. `output` is where the record has its
+    /// output.
     fn release(&mut self, place: WorkIndex, output: Option<Slot>, due: impl Fn(Release) -> bool) {
         let graph = self.run.graph.clone();
         for emit in &graph.nodes[place.step].emits {

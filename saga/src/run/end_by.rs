@@ -1,5 +1,5 @@
-//! The instant by which a run is to be over, its undo included. Undoing begins while there is time for it: what was begun is
-//! undone in the reverse order of the dependencies, so the longest way through it is the time to reserve.
+//! The instant by which a run is to be over, its undo included. Undoing begins while there is time for it: what was
+//! begun is undone in the reverse order of the dependencies, so the longest way through it is the time to reserve.
 
 use super::decide::TransitionBuilder;
 use super::state::{BodyState, Stage};

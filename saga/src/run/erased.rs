@@ -39,8 +39,8 @@ impl TransitionBuilder<'_> {
     }
 }
 
-/// Returns the answer to what is asked of a run that was erased. Erasing it again is done; the engine's own words change
-/// nothing.
+/// Returns the answer to what is asked of a run that was erased. Erasing it again is done; the engine's own words
+/// change nothing.
 pub(super) fn of_erased(command: &Command) -> Result<Reply, Refusal> {
     match command {
         Command::Erase { .. }

@@ -10,8 +10,8 @@ impl Run {
     /// Folds one record that was read from a journal, as [`Run::apply`] does.
     ///
     /// # Errors
-    /// What is impossible in it: a document, step or item that is missing, an attempt that was never offered, a count that
-    /// falls below zero, something that begins or ends twice. The run is of no use then.
+    /// What is impossible in it: a document, step or item that is missing, an attempt that was never offered, a count
+    /// that falls below zero, something that begins or ends twice. The run is of no use then.
     pub fn try_apply(&mut self, record: &Record) -> Result<(), String> {
         let folded = catch_unwind(AssertUnwindSafe(|| {
             for event in &record.events {

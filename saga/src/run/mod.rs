@@ -1,7 +1,7 @@
 //! A run: the fold of its journal.
 //!
-//! `state` holds the state of a run, `apply` changes it by a record, `decide` turns a command into events (with `forward`,
-//! `attempt` and `undo` for the three kinds of progress), and `view` presents it.
+//! `state` holds the state of a run, `apply` changes it by a record, `decide` turns a command into events (with
+//! `forward`, `attempt` and `undo` for the three kinds of progress), and `view` presents it.
 
 mod apply;
 mod attempt;

@@ -18,8 +18,9 @@ pub struct OpenEffects {
 }
 
 impl Run {
-    /// Returns the effects that are open, by step, in the order of the definition. A run that ended with a clean outcome has none,
-    /// nor has one that undoes what it did without an incident: that is on its way, and would cost each undone step a row.
+    /// Returns the effects that are open, by step, in the order of the definition. A run that ended with a clean
+    /// outcome has none, nor has one that undoes what it did without an incident: that is on its way, and would cost
+    /// each undone step a row.
     #[must_use]
     pub fn open_effects(&self) -> Vec<OpenEffects> {
         let ended = self.header.outcome.filter(|_| self.header.mode == Mode::Ended);

@@ -119,8 +119,8 @@ impl Activity {
                 Some(What::Failed { code: first, .. }),
                 TaskOutcome::DoneWithoutOutput { code, .. },
             ) => first == FORGOTTEN || first == code,
-            // A verification whose answer says neither has failed by what it says, as one that denies what was done; and work
-            // that is done by what its output would have made of the run.
+            // A verification whose answer says neither has failed by what it says, as one that denies what was done;
+            // and work that is done by what its output would have made of the run.
             (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
                 let by_verdict = task.action == Action::Verify
                     && match output.to::<Verdict>() {

@@ -30,8 +30,8 @@ impl Run {
         self.header.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
     }
 
-    /// Returns the signals that came and for which a step of `new` has a JSON Schema that is not over by then, each with what
-    /// it says and the schemas.
+    /// Returns the signals that came and for which a step of `new` has a JSON Schema that is not over by then, each
+    /// with what it says and the schemas.
     #[must_use]
     pub fn signals_to_check(
         &self,

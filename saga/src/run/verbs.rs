@@ -70,8 +70,8 @@ impl Run {
         verbs
     }
 
-    /// Returns whether the run can be cancelled: it goes forward, or will, or only a part of it is being undone, and nothing
-    /// past the point of no return may have happened.
+    /// Returns whether the run can be cancelled: it goes forward, or will, or only a part of it is being undone, and
+    /// nothing past the point of no return may have happened.
     pub(super) fn may_cancel(&self) -> bool {
         (self.header.mode == Mode::Forward || self.is_undone_in_part()) && !self.past_pivot()
     }

@@ -58,8 +58,8 @@ pub(super) fn check(
 }
 
 impl Graph {
-    /// That a step which is a run of `child` strands this workflow as that is now: the child does what nothing undoes, and
-    /// another step can still fail after it.
+    /// That a step which is a run of `child` strands this workflow as that is now: the child does what nothing undoes,
+    /// and another step can still fail after it.
     #[must_use]
     pub fn warning_of_lasting_child(&self, step: usize, child: &Definition) -> Option<Warning> {
         let steps = &self.definition.steps;

@@ -1,8 +1,8 @@
 //! Mistakes of form in the text of a definition: unknown and missing members, values of the wrong type.
 //!
-//! Reading a document with serde ends at the first mistake. To find all, each member is read separately, in the smallest
-//! document that is otherwise correct. Wrong members are left out of the repaired document, so that the others can be
-//! checked further.
+//! Reading a document with serde ends at the first mistake. To find all, each member is read separately, in the
+//! smallest document that is otherwise correct. Wrong members are left out of the repaired document, so that the others
+//! can be checked further.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;

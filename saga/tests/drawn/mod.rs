@@ -203,7 +203,8 @@ pub(crate) fn check_offers(run: &Run, why: &Why, now: Time) {
     }
 }
 
-/// Checks that no run is called clean with an effect that is open, and that what is told of open effects is what the view counts.
+/// Checks that no run is called clean with an effect that is open, and that what is told of open effects is what the
+/// view counts.
 pub(crate) fn check_open_effects(run: &Run, view: &RunView) {
     let open = run.open_effects();
     if view.outcome.is_some_and(Outcome::is_clean) {
@@ -224,7 +225,8 @@ pub(crate) fn check_open_effects(run: &Run, view: &RunView) {
     assert_eq!(systems.into_iter().collect::<Vec<_>>(), run.unknown_in());
 }
 
-/// Checks that effects name each task that came on offer or into a worker's hands between two states of a run, or left them.
+/// Checks that effects name each task that came on offer or into a worker's hands between two states of a run, or left
+/// them.
 pub(crate) fn check_effects(before: &Run, after: &Run, effects: &[Effect]) {
     let named = |names: &dyn Fn(&Effect) -> bool| effects.iter().any(names);
     let (offered, leased) = (after.offered(), after.leased());

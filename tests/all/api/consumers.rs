@@ -1,5 +1,5 @@
-//! The SDK over the log: typed events, consumers with a cursor, and readers that keep their position beside their data. The code of
-//! `docs/events.md` is from here.
+//! The SDK over the log: typed events, consumers with a cursor, and readers that keep their position beside their data.
+//! The code of `docs/events.md` is from here.
 
 use backstitch_api::Access;
 use backstitch_sdk::{Client, ClientError, EventType};

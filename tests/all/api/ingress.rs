@@ -1,4 +1,5 @@
-//! Sources and their doors over HTTP: a document is verified, held to its contract, kept as it came, and in the log once.
+//! Sources and their doors over HTTP: a document is verified, held to its contract, kept as it came, and in the log
+//! once.
 
 use std::collections::BTreeSet;
 

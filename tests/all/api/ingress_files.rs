@@ -1,4 +1,5 @@
-//! Files of sources: rows are taken in one by one, counted once whoever dies, and a file that comes again yields nothing.
+//! Files of sources: rows are taken in one by one, counted once whoever dies, and a file that comes again yields
+//! nothing.
 
 use std::time::{Duration, Instant};
 

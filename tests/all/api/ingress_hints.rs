@@ -1,4 +1,5 @@
-//! Identifiers of documents: captured from what is accepted and what is refused, found in whatever spelling, never merged.
+//! Identifiers of documents: captured from what is accepted and what is refused, found in whatever spelling, never
+//! merged.
 
 use backstitch_api::Access;
 use backstitch_tests::node::NS;

@@ -1,4 +1,5 @@
-//! Many documents are processed again after what was wrong was mended: only what differs is written, and reasons are told once.
+//! Many documents are processed again after what was wrong was mended: only what differs is written, and reasons are
+//! told once.
 
 use std::time::{Duration, Instant};
 

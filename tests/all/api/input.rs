@@ -147,7 +147,8 @@ async fn what_is_no_route_is_a_problem_too() {
     server.stopped().await;
 }
 
-/// `document` as text, once for each member of each object in it, down to the fourth level: that member stands there twice.
+/// `document` as text, once for each member of each object in it, down to the fourth level: that member stands there
+/// twice.
 fn doubled(document: &Value, depth: usize) -> Vec<String> {
     let mut all = Vec::new();
     let around = |name: &str, inner: String| match document {
@@ -247,8 +248,8 @@ async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_
     server.stopped().await;
 }
 
-/// `document`, once for each member of each object in it, down to the third level, and each kind of value with that value in the
-/// member's place; and once without the member.
+/// `document`, once for each member of each object in it, down to the third level, and each kind of value with that
+/// value in the member's place; and once without the member.
 fn spoiled(document: &Value, depth: usize) -> Vec<Value> {
     let mut all = Vec::new();
     match document {

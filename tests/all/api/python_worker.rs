@@ -1,4 +1,5 @@
-//! The worker protocol as `docs/worker-protocol.md` tells it, spoken by a program that knows nothing else of Backstitch.
+//! The worker protocol as `docs/worker-protocol.md` tells it, spoken by a program that knows nothing else of
+//! Backstitch.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

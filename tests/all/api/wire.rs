@@ -25,8 +25,8 @@ fn head(method: &str, path: &str, more: &str) -> String {
     )
 }
 
-/// Sends `begin`, then `again` over and over as a chunked body, up to `most` bytes in all or until the server has enough.
-/// Returns how much the server took, and what it said.
+/// Sends `begin`, then `again` over and over as a chunked body, up to `most` bytes in all or until the server has
+/// enough. Returns how much the server took, and what it said.
 async fn endless(address: SocketAddr, begin: &[u8], again: &[u8], most: usize) -> (usize, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();

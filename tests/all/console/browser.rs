@@ -1,5 +1,5 @@
-//! The console in a real browser: each page in both themes, on a desk and on a phone; verbs clicked through to their effect;
-//! without a mouse.
+//! The console in a real browser: each page in both themes, on a desk and on a phone; verbs clicked through to their
+//! effect; without a mouse.
 
 use backstitch_api::Access;
 use backstitch_engine::Role;

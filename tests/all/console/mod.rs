@@ -1,4 +1,5 @@
-//! The web console: who gets in, what is shown to whom, and that its forms do what the API does. In a browser: `browser`.
+//! The web console: who gets in, what is shown to whom, and that its forms do what the API does. In a browser:
+//! `browser`.
 
 mod browser;
 mod doors;

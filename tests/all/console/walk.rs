@@ -1,5 +1,6 @@
-//! A bad night, walked through in the browser alone: the group, one of it, an undo that two must agree on, a redrive with a
-//! canary that is watched live, the last one by hand. In the end the ledgers of the other systems agree with what is shown.
+//! A bad night, walked through in the browser alone: the group, one of it, an undo that two must agree on, a redrive
+//! with a canary that is watched live, the last one by hand. In the end the ledgers of the other systems agree with
+//! what is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

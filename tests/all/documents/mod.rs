@@ -1,9 +1,9 @@
 //! Every example of README, `docs/*.md` and `--help` is executed, or a mark before it says why it is not.
 //!
 //! A block of a page is run as its language says: `sh` in one shell a page, `sql` against the page's database, `json`
-//! is read (and checked, where it is a workflow definition), `toml` is read as a configuration. A comment right before a
-//! block says otherwise: `<!-- not run: REASON -->`, or `<!-- tested by: PATH -->` with a test that names the page. What
-//! a page takes for granted stands in [`given`], what stands for ids in it in [`words`].
+//! is read (and checked, where it is a workflow definition), `toml` is read as a configuration. A comment right before
+//! a block says otherwise: `<!-- not run: REASON -->`, or `<!-- tested by: PATH -->` with a test that names the page.
+//! What a page takes for granted stands in [`given`], what stands for ids in it in [`words`].
 
 mod blocks;
 mod help;

@@ -89,8 +89,8 @@ async fn a_cap_holds_over_all_nodes_and_when_one_dies() {
         let lost = if began.elapsed() < Duration::from_millis(950) { 2 } else { 0 };
         assert!(held.len() + lost <= 3, "{} and {lost} are held", held.len());
         most = most.max(held.len());
-        // What is tried again has a short lease, and goes only to a worker that has nothing else; of the others one goes
-        // when all that may be held are.
+        // What is tried again has a short lease, and goes only to a worker that has nothing else; of the others one
+        // goes when all that may be held are.
         let last = done + held.len() >= 10 || held.len() == 3;
         let mut ended: Vec<TaskOffer> = held.extract_if(.., |task| task.attempt > 1).collect();
         if ended.is_empty() && last && !held.is_empty() {

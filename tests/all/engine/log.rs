@@ -1,5 +1,5 @@
-//! Invariants of the event log: positions are dense and never given twice, streams and what was visible keep their order,
-//! readers see what others see, and an open transaction delays its own events only.
+//! Invariants of the event log: positions are dense and never given twice, streams and what was visible keep their
+//! order, readers see what others see, and an open transaction delays its own events only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -70,8 +70,8 @@ async fn visible(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error
     Ok(rows.into_iter().map(id).collect())
 }
 
-/// Appends in transactions that take their time, and are rolled back or broken off at times. Returns each event that was
-/// committed with what was visible before it was announced.
+/// Appends in transactions that take their time, and are rolled back or broken off at times. Returns each event that
+/// was committed with what was visible before it was announced.
 async fn slow_writer(url: String, mut chance: Chance, rounds: u64) -> Vec<(Uuid, Vec<Uuid>)> {
     let mut committed = Vec::new();
     let mut connection = PgConnection::connect(&url).await.unwrap();

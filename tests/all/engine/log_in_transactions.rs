@@ -1,5 +1,5 @@
-//! Events that applications append in transactions of their own: in the log if the transaction commits, and in nobody's way
-//! until then.
+//! Events that applications append in transactions of their own: in the log if the transaction commits, and in nobody's
+//! way until then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Schedules that are changed while a start is being made: between the write that decides it and the write of its result.
-//! The start is held up by a lock on the table that it writes, so that each change falls between the two.
+//! Schedules that are changed while a start is being made: between the write that decides it and the write of its
+//! result. The start is held up by a lock on the table that it writes, so that each change falls between the two.
 
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,8 @@ async fn change(stage: &Stage, change: impl FnOnce(&mut ScheduleSpec)) {
     stage.engine.put_schedule(NS, NAME, spec, &by("a test")).await.unwrap();
 }
 
-/// Makes the start of `minute` while `act` happens between its two writes. It has one run, of the workflow `one` and with the
-/// input `null`, which the schedule knows.
+/// Makes the start of `minute` while `act` happens between its two writes. It has one run, of the workflow `one` and
+/// with the input `null`, which the schedule knows.
 async fn started_once(stage: &Stage, minute: i64, act: impl AsyncFnOnce()) {
     let before = (stage.runs().await.len(), stage.starts().await.len());
     stage.prepare(minute).await;

@@ -1,4 +1,5 @@
-//! Fair shares of a node's work: a flood of one namespace keeps another waiting for a turn, and never stops what stops things.
+//! Fair shares of a node's work: a flood of one namespace keeps another waiting for a turn, and never stops what stops
+//! things.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,8 +89,8 @@ fn begin(
     })
 }
 
-/// Returns a node with one shard that has come to the gate, and 24 batches of 50 starts of the namespace `flood` behind it.
-/// The queue has room for 20 of them.
+/// Returns a node with one shard that has come to the gate, and 24 batches of 50 starts of the namespace `flood` behind
+/// it. The queue has room for 20 of them.
 async fn flooded(
     seen: &Decisions,
     before_decide: fn(&Command),

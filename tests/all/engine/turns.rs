@@ -79,7 +79,8 @@ impl Watch {
         self.after(&runs, "runs").await;
     }
 
-    /// Has a node do a chore until the calm namespace had its turn, which came after at most `most` changes of the flood.
+    /// Has a node do a chore until the calm namespace had its turn, which came after at most `most` changes of the
+    /// flood.
     async fn calm_has_its_turn(&mut self, engine: &Engine, chore: BackgroundTask, most: i64) {
         for _ in 0..200 {
             engine.run_once(chore).await.unwrap();

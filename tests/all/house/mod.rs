@@ -1,5 +1,5 @@
-//! Holds the source text to the house: who uses whom, how long functions are, which words it is written in. Where the code is not
-//! there yet a number says how far it is: it may only fall.
+//! Holds the source text to the house: who uses whom, how long functions are, which words it is written in. Where the
+//! code is not there yet a number says how far it is: it may only fall.
 
 use std::collections::BTreeSet;
 use std::fs;

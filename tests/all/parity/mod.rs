@@ -1,5 +1,6 @@
-//! Whatever the JSON of a definition can say, the builder of the SDK can say, and the page about definitions says: each member and each form of the schema of
-//! definitions in the OpenAPI document is looked for in workflows that are written with the builder.
+//! Whatever the JSON of a definition can say, the builder of the SDK can say, and the page about definitions says: each
+//! member and each form of the schema of definitions in the OpenAPI document is looked for in workflows that are
+//! written with the builder.
 
 mod page;
 mod schema;

@@ -1,5 +1,5 @@
-//! `docs/definitions.md` beside the schema of definitions: each member and form has a row in the section of its type, and stands in
-//! an example.
+//! `docs/definitions.md` beside the schema of definitions: each member and form has a row in the section of its type,
+//! and stands in an example.
 
 use std::collections::{BTreeMap, BTreeSet};
 

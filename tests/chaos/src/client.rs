@@ -202,7 +202,8 @@ impl Api {
         }
     }
 
-    /// Sends a text of some type to the door of a source, with its token, until it is known what came of it. The same text is the same document.
+    /// Sends a text of some type to the door of a source, with its token, until it is known what came of it. The same
+    /// text is the same document.
     ///
     /// # Errors
     /// When it is refused, or not answered in time.

@@ -98,7 +98,8 @@ impl Story {
         self.view["outcome"].as_str().unwrap_or_default()
     }
 
-    /// Returns whether it ended with nothing left behind. What a person vouches for is that person's word, and not counted.
+    /// Returns whether it ended with nothing left behind. What a person vouches for is that person's word, and not
+    /// counted.
     #[must_use]
     pub fn left_nothing(&self) -> bool {
         let outcome: Option<Outcome> = serde_json::from_value(self.view["outcome"].clone()).ok();

@@ -1,5 +1,5 @@
-//! The shape `intake`: everything about sources, documents, events and those who read them, one thing after the other, and in the end a look
-//! whether all that was answered is in the log once.
+//! The shape `intake`: everything about sources, documents, events and those who read them, one thing after the other,
+//! and in the end a look whether all that was answered is in the log once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -219,7 +219,8 @@ impl Intake<'_> {
             .map(drop)
     }
 
-    /// Every document that was answered is in the log once, and mapped; positions are dense, and versions of streams in their order.
+    /// Every document that was answered is in the log once, and mapped; positions are dense, and versions of streams in
+    /// their order.
     async fn once(&self) -> anyhow::Result<()> {
         let mapped = |page: &Value| {
             let all = page["items"].as_array().map_or(&[][..], Vec::as_slice);

@@ -1,5 +1,5 @@
-//! The random plan: programs, load and faults that all follow from one seed; then everything is healed, the runs come to
-//! their ends, and what is left behind is checked.
+//! The random plan: programs, load and faults that all follow from one seed; then everything is healed, the runs come
+//! to their ends, and what is left behind is checked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

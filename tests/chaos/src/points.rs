@@ -20,7 +20,8 @@ const SLOWEST: usize = 3;
 /// Points of which every passage is tried: the records of a run, from the first to the last.
 const EVERY_PASSAGE: &[&str] = &["batch.before", "batch.after"];
 
-/// Commits that no shape can be brought to in a trial, and why. They are passed in drills and random plans, or not at all.
+/// Commits that no shape can be brought to in a trial, and why. They are passed in drills and random plans, or not at
+/// all.
 const RARE: &[(&str, &str)] = &[
     ("starts_put_back", "the database fails for longer than the fate of a commit is looked for"),
     ("pauses_let_go", "the row of a pause was lost"),

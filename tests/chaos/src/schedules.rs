@@ -123,8 +123,8 @@ impl Schedules {
         Ok(())
     }
 
-    /// No instant has two runs, none has one that is none, and none is without a run but by its policy. Returns how many
-    /// instants there were.
+    /// No instant has two runs, none has one that is none, and none is without a run but by its policy. Returns how
+    /// many instants there were.
     ///
     /// # Errors
     /// When it cannot be read.

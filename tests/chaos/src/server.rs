@@ -118,8 +118,8 @@ impl Server {
         }
     }
 
-    /// The primary dies with all its processes, `kill -9`, and its data with it. The standby takes its place; it takes no
-    /// writes before it is promoted.
+    /// The primary dies with all its processes, `kill -9`, and its data with it. The standby takes its place; it takes
+    /// no writes before it is promoted.
     ///
     /// # Errors
     /// When the primary cannot be killed.

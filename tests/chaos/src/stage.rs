@@ -19,8 +19,8 @@ use crate::worker::Death;
 /// Says which role a process of this program plays.
 pub const ROLE: &str = "BACKSTITCH_CHAOS_ROLE";
 
-/// Inner workings of the engines under fire: what takes seconds in production takes parts of a second, and two runs do what
-/// takes many.
+/// Inner workings of the engines under fire: what takes seconds in production takes parts of a second, and two runs do
+/// what takes many.
 pub const TUNING: &str = "dead_after=1500ms,beat_every=300ms,park_after=300ms,reserve_for=1s,statement_limit=3s,\
     resolve_for=5s,wake_every=100ms,shards=1,batch_beside=2";
 

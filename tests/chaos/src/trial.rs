@@ -1,5 +1,5 @@
-//! One trial: one engine, one shape of workflow, one point at which the engine dies; it is restarted, the run goes on to
-//! its end, and what is left behind is checked.
+//! One trial: one engine, one shape of workflow, one point at which the engine dies; it is restarted, the run goes on
+//! to its end, and what is left behind is checked.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

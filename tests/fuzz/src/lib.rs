@@ -1,8 +1,8 @@
 //! Everything that reads text from outside, each as a function of bytes that panics when a law is broken: a fuzzer with
 //! coverage can call it as it is. `tests/fuzz.rs` feeds it with mutations of the corpora, in the normal test run.
 //!
-//! The laws: nothing that is read makes a reader panic; what was read, printed and read again is the same; reading takes
-//! time that grows with the text and no faster.
+//! The laws: nothing that is read makes a reader panic; what was read, printed and read again is the same; reading
+//! takes time that grows with the text and no faster.
 
 pub mod mutate;
 mod rules;

@@ -1,7 +1,8 @@
 //! Feeds every target with its corpus and with mutations of it.
 //!
-//! A short run is part of the tests. A long one: `BACKSTITCH_FUZZ_CASES=1000000 cargo test --release -p backstitch-fuzz`,
-//! each with another `BACKSTITCH_FUZZ_SEED`. A failure leaves its input in a file and prints the command that repeats it.
+//! A short run is part of the tests. A long one: `BACKSTITCH_FUZZ_CASES=1000000 cargo test --release -p
+//! backstitch-fuzz`, each with another `BACKSTITCH_FUZZ_SEED`. A failure leaves its input in a file and prints the
+//! command that repeats it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

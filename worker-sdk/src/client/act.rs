@@ -94,8 +94,8 @@ impl Client {
         self.act(run, "kill", reason).await
     }
 
-    /// Erases the documents of a run that has ended, and of all that descend from it; with `kill` of one that has not, too,
-    /// which is killed first: what it did stays.
+    /// Erases the documents of a run that has ended, and of all that descend from it; with `kill` of one that has not,
+    /// too, which is killed first: what it did stays.
     ///
     /// # Errors
     /// A problem, such as `run_goes_on` or `not_the_root`.

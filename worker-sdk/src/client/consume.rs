@@ -102,8 +102,8 @@ impl Consumer {
         self
     }
 
-    /// Reads the next events, and waits for the first of them. Those of before come again, after a restart, unless they were
-    /// committed.
+    /// Reads the next events, and waits for the first of them. Those of before come again, after a restart, unless they
+    /// were committed.
     ///
     /// # Errors
     /// A problem `position_past_retention` with `oldest_position`.
@@ -114,8 +114,8 @@ impl Consumer {
     /// Moves the cursor behind a batch that was processed.
     ///
     /// # Errors
-    /// A problem `cursor_conflict` when another consumer moved it: what this one has done since is done twice. It goes on from
-    /// the cursor after [`Consumer::reload`].
+    /// A problem `cursor_conflict` when another consumer moved it: what this one has done since is done twice. It goes
+    /// on from the cursor after [`Consumer::reload`].
     pub async fn commit(&mut self, batch: &Batch) -> Result<(), ClientError> {
         if self.committed == Some(batch.position) {
             return Ok(());
@@ -144,14 +144,15 @@ impl Consumer {
 }
 
 impl Client {
-    /// Reads the log after a position that the reader keeps, 0 for all of it. An application that stores what it makes of
-    /// events stores [`Batch::position`] with it, in the same transaction: then each event counts once, whatever dies.
+    /// Reads the log after a position that the reader keeps, 0 for all of it. An application that stores what it makes
+    /// of events stores [`Batch::position`] with it, in the same transaction: then each event counts once, whatever
+    /// dies.
     pub fn log_after(&self, position: u64) -> LogReader {
         LogReader { client: self.clone(), position, filter: Vec::new(), limit: EVENTS, wait: WAIT }
     }
 
-    /// Reads the log from the cursor `name` on, or from its beginning when there is none yet. Each event comes at least once: it
-    /// comes again when the consumer dies before it commits.
+    /// Reads the log from the cursor `name` on, or from its beginning when there is none yet. Each event comes at least
+    /// once: it comes again when the consumer dies before it commits.
     ///
     /// # Errors
     /// A [`ClientError`].

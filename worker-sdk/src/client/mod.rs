@@ -168,8 +168,8 @@ impl Client {
         self
     }
 
-    /// Sends documents as `codec` makes them, and reads what comes back through it: inputs, outputs, signals, details of
-    /// failures and what handlers say of their progress. A [`Worker`](crate::Worker) of this client does the same.
+    /// Sends documents as `codec` makes them, and reads what comes back through it: inputs, outputs, signals, details
+    /// of failures and what handlers say of their progress. A [`Worker`](crate::Worker) of this client does the same.
     /// [`Client::claim`], [`Client::complete`] and [`Client::heartbeat`] pass documents as they are.
     #[must_use]
     pub fn codec(mut self, codec: impl Codec) -> Client {

@@ -178,8 +178,8 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// Sets the instant by which the run is to be over, its undo included: it is undone while there is time for that, as
-    /// long as undoing the steps that have begun took lately.
+    /// Sets the instant by which the run is to be over, its undo included: it is undone while there is time for that,
+    /// as long as undoing the steps that have begun took lately.
     pub fn end_by(mut self, at: Timestamp) -> Self {
         self.start.end_by = Some(at);
         self

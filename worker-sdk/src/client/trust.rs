@@ -34,7 +34,8 @@ impl Trust {
 
 #[cfg(feature = "tls")]
 impl Client {
-    /// Trusts servers whose certificates these issuers signed (PEM, one or several), beside those whom the machine trusts.
+    /// Trusts servers whose certificates these issuers signed (PEM, one or several), beside those whom the machine
+    /// trusts.
     ///
     /// # Errors
     /// [`ClientError::Setup`] when there is no certificate in it.

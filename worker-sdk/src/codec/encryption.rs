@@ -11,9 +11,9 @@ use super::{Codec, CodecError, EncryptionKey};
 /// Encrypts documents before they leave the process.
 ///
 /// Objects and lists keep their shape, and each text, number and truth in them becomes an envelope
-/// `{"$enc":{"v":1,"alg":"A256GCM","key":"2026-01","data":"…"}}`. So paths of a workflow lead to the same places as before
-/// and the server hands envelopes from step to step; it cannot compare them or make keys of them. Name the members that it
-/// must read with [`Encryption::readable`], or the few that it must not with [`Encryption::only`].
+/// `{"$enc":{"v":1,"alg":"A256GCM","key":"2026-01","data":"…"}}`. So paths of a workflow lead to the same places as
+/// before and the server hands envelopes from step to step; it cannot compare them or make keys of them. Name the
+/// members that it must read with [`Encryption::readable`], or the few that it must not with [`Encryption::only`].
 ///
 /// ```
 /// use backstitch_sdk::{Codec, Encryption, EncryptionKey, Payload};

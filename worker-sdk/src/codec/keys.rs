@@ -69,8 +69,8 @@ impl EncryptionKey {
         Ok(EncryptionKey { id: id.to_owned(), cipher: Arc::new(LessSafeKey::new(cipher)), nonces })
     }
 
-    /// Returns the keys of a text: one a line, its id and its 32 bytes in base64, the newest first. Lines that begin with
-    /// `#` are comments.
+    /// Returns the keys of a text: one a line, its id and its 32 bytes in base64, the newest first. Lines that begin
+    /// with `#` are comments.
     ///
     /// # Errors
     /// `payload_key_invalid`, with the number of the line and nothing of the secret.
@@ -103,8 +103,8 @@ impl EncryptionKey {
         Aad::from(format!("backstitch.enc.1\nA256GCM\n{}", self.id).into_bytes())
     }
 
-    /// Encrypts a text. The nonce follows from the key, the context and the text, so that the same becomes the same, and
-    /// another text never meets the nonce of this one.
+    /// Encrypts a text. The nonce follows from the key, the context and the text, so that the same becomes the same,
+    /// and another text never meets the nonce of this one.
     pub(super) fn seal(&self, text: &str, context: &str) -> Result<String, CodecError> {
         let mut mac = hmac::Context::with_key(&self.nonces);
         mac.update(&(context.len() as u64).to_be_bytes());

@@ -1,4 +1,5 @@
-//! The hook through which documents go before they leave the process, and before what comes back is read: for encryption.
+//! The hook through which documents go before they leave the process, and before what comes back is read: for
+//! encryption.
 //!
 //! It is given to a [`Client`](crate::Client) and to the [`TestKit`](crate::testkit::TestKit). Handlers and callers see
 //! documents as they are; the server sees what the codec made of them.
@@ -121,7 +122,8 @@ impl MaybeCodec {
         self.decode(document).map_err(serde_json::Error::custom)?.to()
     }
 
-    /// Decodes the documents of a view. Those that cannot be decoded stay as they are: the rest can be seen all the same.
+    /// Decodes the documents of a view. Those that cannot be decoded stay as they are: the rest can be seen all the
+    /// same.
     pub(crate) fn show(&self, mut view: RunView) -> RunView {
         if self.0.is_none() {
             return view;

@@ -130,9 +130,9 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         self
     }
 
-    /// Steps that are runs of `kit`'s workflow are run with its handlers, its faults and the kits of its own children, and
-    /// undone with this run. Without a kit for its workflow such a step waits for
-    /// [`TestRun::child_succeeds`] or [`TestRun::child_fails`]. [`TestRun::child`] shows the run.
+    /// Steps that are runs of `kit`'s workflow are run with its handlers, its faults and the kits of its own children,
+    /// and undone with this run. Without a kit for its workflow such a step waits for [`TestRun::child_succeeds`] or
+    /// [`TestRun::child_fails`]. [`TestRun::child`] shows the run.
     #[must_use]
     pub fn child<A, B>(mut self, kit: TestKit<A, B>) -> Self {
         let TestKit { workflow, handlers, faults, patience, children, codec, .. } = kit;

@@ -66,8 +66,8 @@ impl<Out> TestRun<Out> {
         self.act(Command::MarkUndone { step, by: by() }).await
     }
 
-    /// Sends a signal, also before a step waits for it, and does everything that follows. A person's approval or rejection
-    /// is one. Start the run with [`TestKit::start`](super::TestKit::start) to send it early, and with a
+    /// Sends a signal, also before a step waits for it, and does everything that follows. A person's approval or
+    /// rejection is one. Start the run with [`TestKit::start`](super::TestKit::start) to send it early, and with a
     /// [`patience`](super::TestKit::patience) shorter than the wait's timeout, so that time does not run past it.
     ///
     /// # Errors

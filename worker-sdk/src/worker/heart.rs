@@ -1,7 +1,7 @@
 //! Heartbeats: one request for all tasks that are due, each three times within its interval. A 409 revokes the task.
 //!
-//! Heartbeats have a thread, a runtime and connections of their own, so that a handler that blocks its thread delays none.
-//! Such a handler is named in the log.
+//! Heartbeats have a thread, a runtime and connections of their own, so that a handler that blocks its thread delays
+//! none. Such a handler is named in the log.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -80,8 +80,8 @@ pub struct Drained {
     pub reported: u64,
     /// Reports that came too late: the attempt had been revoked or its lease was over.
     pub late: u64,
-    /// Tasks that were given back, or not finished or not reported when the time to drain was over; the server asks another
-    /// worker.
+    /// Tasks that were given back, or not finished or not reported when the time to drain was over; the server asks
+    /// another worker.
     pub abandoned: u64,
 }
 

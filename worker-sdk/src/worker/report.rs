@@ -207,9 +207,9 @@ fn judge(answer: &TaskAnswer) -> Verdict {
     }
 }
 
-/// Returns a report that the server takes: for an output that could not be handed over, that the work was done; where it
-/// does not know such a report, or for a failure, one with its code and as much of its words as any server takes. `None`
-/// when there is none any more.
+/// Returns a report that the server takes: for an output that could not be handed over, that the work was done; where
+/// it does not know such a report, or for a failure, one with its code and as much of its words as any server takes.
+/// `None` when there is none any more.
 fn replacement(pending: Pending, answer: &TaskAnswer) -> Option<Pending> {
     let why = words(answer.message.as_deref().unwrap_or("the server refused it"), WHY_MAX);
     let failed = |kind, code: String, message, retry_after| {

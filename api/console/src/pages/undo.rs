@@ -1,5 +1,5 @@
-//! The undo planner: what would be undone, in which order and with which inputs, drawn on the picture before anything is
-//! written.
+//! The undo planner: what would be undone, in which order and with which inputs, drawn on the picture before anything
+//! is written.
 
 use std::collections::BTreeMap;
 

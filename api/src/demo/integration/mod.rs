@@ -1,8 +1,8 @@
 //! `backstitch demo integration`: documents of three systems on their way to runs, with the trouble that they have.
 //!
-//! Orders arrive before their customers, two vendors send the same customers in shapes of their own, a file is sent twice, a mapping
-//! fails and is mended, a document is refused and the schema changes. It is good only if in the end everything that came in
-//! is in the log once, and has the runs that it should.
+//! Orders arrive before their customers, two vendors send the same customers in shapes of their own, a file is sent
+//! twice, a mapping fails and is mended, a document is refused and the schema changes. It is good only if in the end
+//! everything that came in is in the log once, and has the runs that it should.
 
 mod report;
 mod wire;

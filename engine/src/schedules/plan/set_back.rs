@@ -87,7 +87,8 @@ impl State {
         self.set_back = Some(SetBack { at: now, until, early, missed });
     }
 
-    /// Returns the correction of the clock by which this schedule was set back, while instants of before it may come again.
+    /// Returns the correction of the clock by which this schedule was set back, while instants of before it may come
+    /// again.
     pub(crate) fn was_set_back(&self) -> Option<&SetBack> {
         self.set_back.as_ref().filter(|back| self.considered < back.until)
     }

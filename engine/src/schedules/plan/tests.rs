@@ -281,8 +281,8 @@ fn another_pattern_counts_from_now_on() {
     assert_eq!(bench.state.considered(), now);
 }
 
-/// Looks at the schedule each second for so many seconds from the first on, and makes what goes. Returns at which second
-/// each minute was started.
+/// Looks at the schedule each second for so many seconds from the first on, and makes what goes. Returns at which
+/// second each minute was started.
 fn watch(bench: &mut Bench, seconds: std::ops::Range<i64>) -> BTreeMap<i64, i64> {
     let mut started = BTreeMap::new();
     for second in seconds {

@@ -39,7 +39,8 @@ impl ByHandTables {
         Ok(ByHandTables { pool })
     }
 
-    /// Inserts a document by its key, with the mail address and the body that it was mapped to. Returns whether it was new.
+    /// Inserts a document by its key, with the mail address and the body that it was mapped to. Returns whether it was
+    /// new.
     pub(crate) async fn insert(
         &self,
         (key, email, canonical): (&str, &str, &str),
@@ -75,7 +76,8 @@ impl ByHandTables {
     }
 }
 
-/// Writes batches of `batch` documents until the second instant; counts from the first on. A document counts as a run and as a step.
+/// Writes batches of `batch` documents until the second instant; counts from the first on. A document counts as a run
+/// and as a step.
 pub(crate) async fn write(
     url: &str,
     body: &str,

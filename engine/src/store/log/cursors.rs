@@ -66,8 +66,8 @@ pub(crate) async fn cursors(
     rows.iter().map(cursor_row).collect()
 }
 
-/// Moves a cursor from `expected` on, or creates it when nothing is expected and there are fewer than `most`. Returns whether it
-/// did.
+/// Moves a cursor from `expected` on, or creates it when nothing is expected and there are fewer than `most`. Returns
+/// whether it did.
 pub(crate) async fn move_cursor(
     connection: &mut PgConnection,
     (namespace, name): (&str, &str),

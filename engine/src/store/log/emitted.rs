@@ -55,8 +55,8 @@ pub(crate) async fn last(
         .await
 }
 
-/// Returns the first events of a namespace in the order in which they were emitted: at most `limit` and about `bytes`, but one
-/// at least.
+/// Returns the first events of a namespace in the order in which they were emitted: at most `limit` and about `bytes`,
+/// but one at least.
 pub(crate) async fn first(
     connection: &mut PgConnection,
     namespace: &str,

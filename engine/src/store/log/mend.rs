@@ -1,5 +1,5 @@
-//! Heads of logs that do not agree with the positions that were given. The positions are the truth: the head of a namespace is
-//! the last of them, and its horizon lies before the first.
+//! Heads of logs that do not agree with the positions that were given. The positions are the truth: the head of a
+//! namespace is the last of them, and its horizon lies before the first.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
@@ -29,8 +29,8 @@ fn wrong_head(row: &PgRow) -> Result<WrongHead, sqlx::Error> {
     })
 }
 
-/// Finds heads after the namespace `after` that are lost, lie before the last position, or have a horizon that is not before
-/// the first.
+/// Finds heads after the namespace `after` that are lost, lie before the last position, or have a horizon that is not
+/// before the first.
 pub(crate) async fn wrong_heads(
     connection: &mut PgConnection,
     after: &str,

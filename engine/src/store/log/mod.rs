@@ -1,5 +1,5 @@
-//! The event log: events and their bodies, heads of streams, keys of repeats, announced batches and their positions, and
-//! what runs emitted.
+//! The event log: events and their bodies, heads of streams, keys of repeats, announced batches and their positions,
+//! and what runs emitted.
 
 mod check;
 mod cursors;

@@ -234,7 +234,8 @@ pub(crate) async fn page(
 #[derive(Debug)]
 pub(crate) struct StreamNow {
     pub(crate) version: i64,
-    /// The last event that says something of the entity, and when the document that it was made of came, or else itself.
+    /// The last event that says something of the entity, and when the document that it was made of came, or else
+    /// itself.
     pub(crate) newest: Option<(Uuid, Time)>,
 }
 

@@ -167,8 +167,8 @@ impl Arms {
         Ok(id.with_context(|| format!("a start of {workflow}: {status} {said}"))?.to_owned())
     }
 
-    /// Sends requests until it is over, over `tasks` connections, each one after the other; `make` makes the n-th request
-    /// of a task.
+    /// Sends requests until it is over, over `tasks` connections, each one after the other; `make` makes the n-th
+    /// request of a task.
     pub(super) async fn hammer(
         self: &Arc<Self>,
         tasks: usize,

@@ -1,6 +1,6 @@
-//! Attacks of one namespace on another: one does whatever its credentials let it, as fast as it can; the other has a small
-//! steady load and must not notice. Each attack has a server and a database of its own, and comes from a process of its own
-//! that gets the processor only when nobody else wants it.
+//! Attacks of one namespace on another: one does whatever its credentials let it, as fast as it can; the other has a
+//! small steady load and must not notice. Each attack has a server and a database of its own, and comes from a process
+//! of its own that gets the processor only when nobody else wants it.
 
 mod arms;
 mod children;

@@ -1,4 +1,5 @@
-//! Attacks by JSON Schemas: patterns that are dear to compile or to match, references that multiply, errors without end.
+//! Attacks by JSON Schemas: patterns that are dear to compile or to match, references that multiply, errors without
+//! end.
 
 use std::sync::Arc;
 

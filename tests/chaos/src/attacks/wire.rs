@@ -1,5 +1,5 @@
-//! An HTTP/1.1 client that costs next to nothing: requests are bytes made beforehand, answers are read and mostly thrown
-//! away. The attacker shares the machine with those whom it attacks, and must not be what slows them down.
+//! An HTTP/1.1 client that costs next to nothing: requests are bytes made beforehand, answers are read and mostly
+//! thrown away. The attacker shares the machine with those whom it attacks, and must not be what slows them down.
 
 use std::io;
 use std::net::SocketAddr;

@@ -44,8 +44,8 @@ async fn ready(scene: &Scene<'_>, wanted: bool) -> bool {
     false
 }
 
-/// All sessions are closed, and those made instead take no writes, as behind a name that leads to a demoted server for a
-/// while. Timers, retries and the sessions of people go on soon after new sessions take writes again.
+/// All sessions are closed, and those made instead take no writes, as behind a name that leads to a demoted server for
+/// a while. Timers, retries and the sessions of people go on soon after new sessions take writes again.
 pub(super) async fn read_only_sessions(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
     let mut scene = Scene::set(ground, 1, bug, &[nap()], |_, _| {}).await?;
     let mut sql = scene.sql().await?;
@@ -79,8 +79,8 @@ pub(super) async fn read_only_sessions(ground: &Ground, bug: Option<&str>) -> an
     scene.finish().await
 }
 
-/// The clock of PostgreSQL is an hour ahead for some seconds, then right again. Timers and retries of runs that begin then
-/// come in time.
+/// The clock of PostgreSQL is an hour ahead for some seconds, then right again. Timers and retries of runs that begin
+/// then come in time.
 pub(super) async fn database_clock(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
     let Some(library) = faketime() else {
         let skipped = Some("faketime is not installed".to_owned());

@@ -138,8 +138,8 @@ pub(super) async fn edited_schedules(ground: &Ground, bug: Option<&str>) -> anyh
     came
 }
 
-/// The only engine crashes over and over, away for longer than a heartbeat may be missing, while workers that are well do
-/// what they hold. No task is poison for that.
+/// The only engine crashes over and over, away for longer than a heartbeat may be missing, while workers that are well
+/// do what they hold. No task is poison for that.
 pub(super) async fn crash_loop(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
     let slow = Script { adds: 1, ms: 1_500, few_losses: true, ..Script::default() };
     let program = Program::new("slow").task("a", &[], slow);
