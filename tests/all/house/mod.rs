@@ -18,12 +18,12 @@ const OPENINGS: [&str; 12] = [
 ];
 /// Crates, where their sources are, and what is still to be mended at most: files in cycles, openings of doc comments.
 const CRATES: [(&str, &str, usize, usize); 6] = [
-    ("saga", "saga/src", 32, 1070),
-    ("integration", "integration/src", 3, 20),
-    ("engine", "engine/src", 195, 870),
-    ("worker-sdk", "worker-sdk/src", 6, 180),
-    ("api", "api/src", 28, 330),
-    ("api/console", "api/console/src", 8, 140),
+    ("saga", "saga/src", 32, 0),
+    ("integration", "integration/src", 3, 0),
+    ("engine", "engine/src", 195, 0),
+    ("worker-sdk", "worker-sdk/src", 6, 0),
+    ("api", "api/src", 28, 49),
+    ("api/console", "api/console/src", 8, 0),
 ];
 /// Functions that are longer still.
 const LONG: [&str; 32] = [
