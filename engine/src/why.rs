@@ -46,7 +46,7 @@ impl Engine {
     }
 }
 
-/// Says of children that have not begun that their workflow is paused.
+/// Says of children that have not begun that their workflow is paused. There is no such run yet that could be asked for.
 async fn name_paused_children(
     node: &Arc<Node>,
     connection: &mut PgConnection,
@@ -59,6 +59,7 @@ async fn name_paused_children(
             && runs::ended(connection, child).await?.is_none()
         {
             let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
+            wait.other = None;
             wait.message = format!(
                 "{step}: its child, which starts when the workflow '{workflow}' goes on: it is paused"
             );

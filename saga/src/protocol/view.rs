@@ -282,7 +282,7 @@ pub struct StepView {
     /// The decision that a step that waits for a signal requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
-    /// The run that the step is, once it was asked for.
+    /// The run that the step is, once it was asked for. While its workflow is paused it has not begun, and is not found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
     /// Items by state, for a map.

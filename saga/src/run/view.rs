@@ -396,6 +396,14 @@ impl Run {
         format!("held: {}", why.join(", and "))
     }
 
+    /// Describes how far the undo is, and what comes after it.
+    fn undo_words(&self) -> String {
+        let then = self.header.rerun.as_ref().map(|rerun| {
+            format!("; then it goes forward again from '{}'", self.graph.nodes[rerun.from].id)
+        });
+        format!("being undone, {} to go{}", self.tally.undo_open(), then.unwrap_or_default())
+    }
+
     /// Returns whether a step succeeded and no part of it was undone.
     fn stands(&self, step: usize) -> bool {
         let undone = match &self.steps[step].body {
@@ -443,24 +451,18 @@ impl Run {
                     "undone; all that had been done was reverted".to_owned()
                 }
                 Some(Outcome::CompensatedWithManualSteps) => "undone, in part by hand".to_owned(),
+                Some(Outcome::Cancelled) if self.header.killed_by.is_some() => {
+                    "killed before it had an effect".to_owned()
+                }
                 Some(Outcome::Cancelled) => "cancelled before it had an effect".to_owned(),
                 None => "ended".to_owned(),
             },
-            State::Compensating => {
-                let then = self.header.rerun.as_ref().map(|rerun| {
-                    format!(
-                        "; then it goes forward again from '{}'",
-                        self.graph.nodes[rerun.from].id
-                    )
-                });
-                format!(
-                    "being undone, {} to go{}",
-                    self.tally.undo_open(),
-                    then.unwrap_or_default()
-                )
-            }
+            State::Compensating => self.undo_words(),
             State::CompensationBlocked => {
                 format!("undoing is blocked at {} and needs a person", self.tally.blocked())
+            }
+            State::Paused if self.header.mode == Mode::Backward => {
+                format!("{}; {}", self.held_words(), self.undo_words())
             }
             State::Paused => self.held_words(),
             State::Queued => "waiting for a first worker".to_owned(),

@@ -236,6 +236,7 @@ async fn a_paused_workflow_starts_no_more_children() {
         why.waits_for[0].message,
         "c0: its child, which starts when the workflow 'kid' goes on: it is paused"
     );
+    assert_eq!(why.waits_for[0].other, None, "there is no such run");
     assert_eq!(count(&engine, "kid").await, (0, 0));
     engine.resume_workflow(NS, "kid", &by("mended")).await.unwrap();
     let hand = Hand::new(&engine);
@@ -244,6 +245,23 @@ async fn a_paused_workflow_starts_no_more_children() {
     hand.succeed(&[task]).await;
     let view = until(&engine, mum, |view| view.state == State::Ended).await;
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_killed_run_whose_child_had_not_begun() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("kid", &["pay"])).await.unwrap();
+    engine.pause_workflow(NS, "kid", &by("a bad deploy")).await.unwrap();
+    let mum = begin(&engine, "mum", "kid", 1).await;
+    let view = until(&engine, mum, |view| view.steps[0].child.is_some()).await;
+    engine.command(NS, mum, Command::Kill { by: by("enough") }).await.unwrap();
+    let clean = |view: &RunView| view.outcome == Some(Outcome::Cancelled);
+    let killed = until(&engine, mum, clean).await;
+    assert_eq!(killed.summary, "killed before it had an effect");
+    assert_eq!(killed.conditions, [], "no incident is open");
+    let kid = until(&engine, view.steps[0].child.unwrap(), clean).await;
+    assert_eq!(kid.summary, "killed before it had an effect");
     engine.stop().await;
 }
 
