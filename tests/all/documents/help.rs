@@ -130,7 +130,8 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             word("ID", id.to_string())
         }
         "erasure" if act == "show" => {
-            let ask = json!({"stream": "customer:42", "reason": "r"});
+            // Not the stream of the links: what is erased goes in the background.
+            let ask = json!({"stream": "customer:43", "reason": "r"});
             let made = scene.server.post("/v1/erasures", ask).await.json();
             word("ID", made["id"].as_str().unwrap_or_default().to_owned())
         }
