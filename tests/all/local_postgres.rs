@@ -84,7 +84,7 @@ async fn the_server_dies_with_a_killed_parent() {
     };
     let started = Instant::now();
     while alive() || Path::new(dir).exists() {
-        assert!(started.elapsed() < Duration::from_secs(20), "the server outlived its parent");
+        assert!(started.elapsed() < Duration::from_secs(60), "the server outlived its parent");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -96,7 +96,7 @@ async fn a_directory_that_is_in_use_is_refused_at_once_and_its_holder_named() {
     let server = LocalPostgres::start(options.clone()).await.unwrap();
     let began = Instant::now();
     let refused = LocalPostgres::start(options.clone()).await.unwrap_err().to_string();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     let holder = format!("another `backstitch` (process {})", std::process::id());
     assert!(refused.starts_with(&holder) && refused.contains("choose another"), "{refused}");
     server.stop().await;

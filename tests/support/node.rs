@@ -143,12 +143,12 @@ impl Hand {
         self.engine.claim(NS, claim).await.expect("tasks").tasks
     }
 
-    /// Claims one task, which must come within ten seconds.
+    /// Claims one task, which must come within half a minute.
     ///
     /// # Panics
     /// When none comes.
     pub async fn one(&self) -> TaskOffer {
-        self.claim(1, Span::secs(10)).await.pop().expect("a task within ten seconds")
+        self.claim(1, Span::secs(30)).await.pop().expect("a task within half a minute")
     }
 
     /// Reports success.

@@ -74,7 +74,7 @@ impl AtWork {
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it is done in time")
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it is done in time")
 }
 
 #[tokio::test]

@@ -196,7 +196,7 @@ async fn until(server: &Server, run: &str, wanted: impl Fn(&Value) -> bool) -> V
         if wanted(&view) {
             return view;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{view:#}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{view:#}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

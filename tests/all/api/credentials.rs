@@ -145,8 +145,8 @@ async fn all_refused(
         slowest = slowest.max(at.saturating_duration_since(since));
     }
     println!("{what}: the last of three waiting claims was refused after {slowest:?}");
-    // Far less than for how long credentials are remembered, on a machine that stands still now and then.
-    assert!(slowest < Duration::from_secs(4), "{what}: {slowest:?}");
+    // Long before the polls would have been over.
+    assert!(slowest < Duration::from_secs(25), "{what}: {slowest:?}");
 }
 
 #[tokio::test]
@@ -203,12 +203,12 @@ async fn a_credential_is_refused_on_every_node_when_its_time_is_over_and_long_po
     let one = Server::start(Access::Keys).await;
     let (two, three) = (one.beside().await, one.beside().await);
     let nodes = [&one, &two, &three];
-    // Its time is cut to two seconds once its claims wait.
+    // Its time is so long that its claims wait before that is over.
     let asked = NewCredential { expires_in: Some(Span::secs(3_600)), ..new(Role::Worker) };
     one.engine.make_credential(NS, "w", &asked, &by()).await.unwrap();
-    let long = RotateCredential { overlap: Span::ZERO, expires_in: Some(Span::secs(3)) };
+    let long = RotateCredential { overlap: Span::ZERO, expires_in: Some(Span::secs(8)) };
     let secret = one.engine.rotate_credential(NS, "w", &long, &by()).await.unwrap().secret;
-    let over = Instant::now() + Duration::from_secs(3);
+    let over = Instant::now() + Duration::from_secs(8);
     let waiting = wait_at_all(&nodes, &secret).await;
     assert!(Instant::now() < over, "the claims wait before its time is over");
     all_refused("expiry", over, waiting).await;

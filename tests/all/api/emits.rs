@@ -28,7 +28,7 @@ async fn start(server: &Server, body: Value) -> String {
 
 /// Returns the log once it has so many events.
 async fn log(server: &Server, count: usize) -> Vec<Value> {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let page = server.get("/v1/events?limit=1000").await.json();
         let events = page["items"].as_array().unwrap().clone();
@@ -61,7 +61,7 @@ const AGAIN: &str = "insert into emitted (namespace, run_id, seq, place, at, eve
 
 /// Waits until all that was emitted is in the log.
 async fn taken(owner: &mut PgConnection) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let count = "select count(*) from emitted";
         let left: i64 = sqlx::query_scalar(count).fetch_one(&mut *owner).await.unwrap();

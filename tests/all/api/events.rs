@@ -16,7 +16,7 @@ async fn publish(server: &Server, events: Value) -> Answer {
 
 /// Reads the log after `after` until its end is `head`.
 async fn read(server: &Server, query: &str, head: u64) -> Vec<Value> {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let page = server.get(&format!("/v1/events?{query}")).await.json();
         if page["head"].as_u64().unwrap() >= head {

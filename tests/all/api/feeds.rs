@@ -9,7 +9,7 @@ use backstitch_tests::server::{Server, send};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 async fn publish(server: &Server, types: &[&str]) {
     let events: Vec<Value> = types.iter().map(|name| json!({"type": name})).collect();

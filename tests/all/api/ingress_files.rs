@@ -237,7 +237,7 @@ async fn what_is_no_file_of_a_verified_sender_is_refused_before_it_is_read() {
     stream.write_all(format!("{head}{}", lines(0, 600)).as_bytes()).await.unwrap();
     while server.get("/v1/imports?state=receiving").await.json()["items"] == json!([]) {}
     drop(stream);
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while server.get("/v1/imports").await.json()["items"] != json!([]) {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -270,7 +270,7 @@ async fn an_import_waits_while_its_source_takes_nothing_and_a_person_ends_it() {
     .await
     .unwrap();
     let path = format!("/v1/imports/{}", receipt.json()["import_id"].as_str().unwrap());
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while server.get(&path).await.json()["waits_for"].is_null() {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -52,7 +52,7 @@ pub(super) async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool
         if is(&job) {
             return job;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{job:#}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{job:#}");
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool
 pub(super) async fn claim(hand: &Hand, count: usize) -> Vec<backstitch_saga::protocol::TaskOffer> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
-        let more = hand.claim(10, Span::secs(10)).await;
+        let more = hand.claim(10, Span::secs(30)).await;
         assert!(!more.is_empty(), "{} of {count}", tasks.len());
         tasks.extend(more);
     }
@@ -155,7 +155,7 @@ async fn a_job_stops_when_the_trouble_comes_back() {
             fail(&hand, &task, "card_declined", "card 4799 of 'c-99' has expired").await;
             failed += 1;
         }
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
     let job = until(&server, &id, |job| job["state"] == "stopped").await;
     assert_eq!(job["progress"]["came_back"], 2);
@@ -193,7 +193,7 @@ async fn an_act_that_is_repeated_after_a_crash_is_one_act() {
     let began = Instant::now();
     while server.get(&format!("/v1/jobs/{id}")).await.json()["state"] != "done" {
         other.run_once(BackgroundTask::WorkJobs).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
     let job = server.get(&format!("/v1/jobs/{id}")).await.json();
     assert_eq!((&job["progress"]["done"], &job["progress"]["refused"]), (&json!(2), &json!(0)));

@@ -72,7 +72,7 @@ async fn incidents_are_found_and_settled_one_by_one() {
     let began = Instant::now();
     while client.job(made.id).await.unwrap().state != JobState::Done {
         server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
     assert_eq!(client.job_items(made.id, None).all().await.unwrap().len(), 1);
     assert_eq!(client.jobs(Some(JobState::Done)).all().await.unwrap().len(), 1);
@@ -126,7 +126,7 @@ async fn queues_and_workflows_are_steered() {
     let began = Instant::now();
     while client.run(run).await.unwrap().version != 2 {
         server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
     let moved = client.migrated_runs("order", migration.id, None).all().await.unwrap();
     assert_eq!(moved.len(), 1);

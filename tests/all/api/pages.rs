@@ -23,7 +23,7 @@ async fn large(server: &Server) -> String {
     let output = document(&json!("x".repeat(200_000)).to_string());
     let mut done = 0;
     while done < ITEMS {
-        let offers = hand.claim(20, Span::secs(10)).await;
+        let offers = hand.claim(20, Span::secs(30)).await;
         done += offers.len();
         assert!(offers.iter().all(|offer| offer.item_key.is_some()));
         let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
@@ -101,7 +101,7 @@ async fn the_view_of_a_run_leaves_out_outputs_that_would_make_it_too_large() {
     let output = document(&json!("x".repeat(200_000)).to_string());
     let mut done = 0;
     while done < ITEMS {
-        let offers = hand.claim(20, Span::secs(10)).await;
+        let offers = hand.claim(20, Span::secs(30)).await;
         done += offers.len();
         let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
         let reports = offers.iter().map(|offer| report(offer, outcome.clone())).collect();
@@ -136,7 +136,7 @@ async fn plans_are_answered_in_pages_of_bounded_size() {
     let output = document(&json!("x".repeat(200_000)).to_string());
     let mut done = 0;
     while done < ITEMS + 1 {
-        let offers = hand.claim(20, Span::secs(10)).await;
+        let offers = hand.claim(20, Span::secs(30)).await;
         done += offers.len();
         let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
         let reports = offers.iter().map(|offer| report(offer, outcome.clone())).collect();

@@ -36,7 +36,7 @@ async fn let_go(server: &Server, hand: &Hand, count: usize) {
         let tasks = hand.claim(10, Span::millis(50)).await;
         hand.succeed(&tasks).await;
         claimed += tasks.len();
-        assert!(began.elapsed() < Duration::from_secs(20), "{claimed} of {count}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{claimed} of {count}");
     }
 }
 

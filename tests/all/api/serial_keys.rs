@@ -70,7 +70,7 @@ impl Two {
 
     /// Returns the next task, from whichever node has it.
     async fn task(&self) -> (&Hand, TaskOffer) {
-        let limit = Instant::now() + Duration::from_secs(20);
+        let limit = Instant::now() + Duration::from_secs(60);
         loop {
             for hand in &self.hands {
                 if let Some(task) = hand.claim(1, Span::millis(20)).await.pop() {
@@ -109,7 +109,7 @@ impl Two {
 
     /// Returns the outcome of a run, and the number of times that a worker had its first step.
     async fn end(&self, run: RunId) -> (Outcome, u32) {
-        let view = self.servers[0].engine.wait(NS, run, Duration::from_secs(20)).await.unwrap();
+        let view = self.servers[0].engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         (view.outcome.unwrap_or_else(|| panic!("{view:#?}")), view.steps[0].deliveries)
     }
 
@@ -145,7 +145,7 @@ fn one_created(answers: &[Answer]) -> (RunId, Vec<&Answer>) {
 
 /// Waits until `what` is so; it must be within twenty seconds.
 async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(60);
     while !so().await {
         assert!(Instant::now() < limit, "not within twenty seconds: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

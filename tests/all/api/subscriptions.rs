@@ -28,7 +28,7 @@ async fn put(server: &Server, spec: Value) -> Answer {
 
 /// Returns the subscription once it satisfies `when`.
 async fn until(server: &Server, when: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let view = server.get(PATH).await.json();
         if when(&view) {

@@ -161,7 +161,7 @@ async fn what_moved_is_read_from_its_journal_by_any_node() {
     for _ in 0..3 {
         hand.succeed(&[hand.one().await]).await;
     }
-    let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.version, view.outcome), (2, Some(Outcome::Succeeded)));
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     engine.stop().await;

@@ -32,9 +32,9 @@ async fn night(server: &Server) -> Vec<(String, String)> {
     let start = backstitch_tests::node::start("ship-all", "[1,2,3,4,5,6,7,8,9,10,11,12]");
     let wide = server.engine.start_run(NS, start).await.unwrap().id.to_string();
     let hand = Hand::new(&server.engine);
-    let tasks = hand.claim(3, Span::secs(10)).await;
+    let tasks = hand.claim(3, Span::secs(30)).await;
     hand.succeed(&tasks).await;
-    hand.claim(2, Span::secs(10)).await;
+    hand.claim(2, Span::secs(30)).await;
     let approve = json!({
         "name": "refund", "version": 1, "steps": [{
             "id": "approve", "wait": {

@@ -116,7 +116,7 @@ async fn parked(server: &Server, workflow: &str, key: &str, message: &str) -> St
     start.key = Some(key.to_owned());
     let run = server.engine.start_run(NS, start).await.unwrap().id;
     let hand = Hand::new(&server.engine);
-    let first = hand.claim(1, Span::secs(10)).await;
+    let first = hand.claim(1, Span::secs(30)).await;
     hand.succeed(&first).await;
     let second = hand.one().await;
     let failure = Failure {

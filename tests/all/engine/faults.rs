@@ -19,7 +19,7 @@ async fn sound(engine: &Engine) {
 }
 
 async fn outcome(engine: &Engine, run: RunId) -> Option<Outcome> {
-    engine.wait(NS, run, Duration::from_secs(20)).await.unwrap().outcome
+    engine.wait(NS, run, Duration::from_secs(60)).await.unwrap().outcome
 }
 
 /// Returns a node behind a proxy, on a database of its own.
@@ -51,7 +51,7 @@ async fn a_lost_answer_to_a_commit_is_found_in_the_journal() {
             assert_eq!(hand.succeed(&[task]).await[0].status, 200);
             assert!(!proxy.is_armed());
         }
-        let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+        let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
         assert!(
             view.steps.iter().all(|step| step.deliveries == 1),
@@ -117,7 +117,7 @@ async fn only_the_culprit_pays_for_what_the_database_refuses() {
     }
     let mut tasks = Vec::new();
     while tasks.len() < 6 {
-        tasks.extend(hand.claim(10, Span::secs(10)).await);
+        tasks.extend(hand.claim(10, Span::secs(30)).await);
     }
     let reports: Vec<_> = tasks
         .iter()

@@ -73,7 +73,7 @@ impl Stage {
         let last = self.hand.one().await;
         assert_eq!((last.run, last.step.to_string().as_str()), (self.run, "b"));
         assert_eq!(self.hand.succeed(&[last]).await[0].status, 200);
-        let view = self.engine.wait(NS, self.run, Duration::from_secs(10)).await.unwrap();
+        let view = self.engine.wait(NS, self.run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded), "{view:?}");
         assert_eq!(view.steps[0].output.as_ref().unwrap().text(), "\"charged\"");
         assert_eq!(count(&mut self.shop, CHARGES).await, 1);
@@ -121,7 +121,7 @@ async fn a_commit_after_the_lease_ran_out_wins_if_it_began_before() {
         stage.hand.succeed(&[task]).await;
     }
     assert_eq!(steps, ["b", "b"], "no second attempt was made");
-    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(10)).await.unwrap();
+    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
     assert_eq!(view.steps[0].output.as_ref().unwrap().text(), "\"charged\"");
 }
@@ -151,7 +151,7 @@ async fn a_stale_attempt_cannot_commit() {
     assert_eq!(attempt, 2);
     let last = stage.hand.one().await;
     stage.hand.succeed(&[last]).await;
-    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(10)).await.unwrap();
+    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 2));
     assert_eq!(count(&mut stage.shop, FENCES).await, 0);
 }
@@ -285,7 +285,7 @@ async fn cancelling_waits_for_an_open_transaction_and_undoes_what_it_committed()
     }
     query.execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
-    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(15)).await.unwrap();
+    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(60)).await.unwrap();
     assert!(view.outcome.is_some(), "{view:?}");
     assert_eq!(count(&mut stage.shop, CHARGES).await, 0);
 }
@@ -333,7 +333,7 @@ async fn of_many_items_only_those_that_did_not_commit_are_tried_again() {
     let run = engine.start_run(NS, start("fan", &format!("{items:?}"))).await.unwrap().id;
     let mut tasks = Vec::new();
     while tasks.len() < 20 {
-        tasks.extend(hand.claim(20, Span::secs(10)).await);
+        tasks.extend(hand.claim(20, Span::secs(30)).await);
     }
     let mut transaction = shop.begin().await.unwrap();
     for task in &tasks[..10] {
@@ -349,7 +349,7 @@ async fn of_many_items_only_those_that_did_not_commit_are_tried_again() {
     let last = hand.one().await;
     assert_eq!(last.step.to_string(), "last");
     hand.succeed(&[last]).await;
-    let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded), "{view:?}");
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
 }
@@ -368,7 +368,7 @@ async fn the_fence_outlives_the_node_that_made_it() {
     let next = hand.one().await;
     assert_eq!((next.step.to_string().as_str(), next.attempt), ("b", 1));
     hand.succeed(&[next]).await;
-    let view = second.wait(NS, stage.run, Duration::from_secs(10)).await.unwrap();
+    let view = second.wait(NS, stage.run, Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
 }
 
@@ -387,7 +387,7 @@ async fn what_is_no_output_and_what_is_not_transactional_is_refused() {
     }
     stage.engine.register(NS, &chain("plain", &["a"])).await.unwrap();
     let plain = stage.engine.start_run(NS, start("plain", "1")).await.unwrap().id;
-    let task = stage.hand.claim(1, Span::secs(10)).await.pop().unwrap();
+    let task = stage.hand.claim(1, Span::secs(30)).await.pop().unwrap();
     let asked = sqlx::query(complete).bind(plain.0).bind("1").bind(&task.lease);
     let asked = asked.execute(&mut stage.shop).await;
     assert_eq!(code(&asked.unwrap_err()), "BS001");
@@ -406,7 +406,7 @@ async fn what_was_committed_was_done_though_its_output_cannot_be_read() {
     let undo = stage.hand.one().await;
     assert_eq!((undo.run, undo.action), (stage.run, Action::Compensate));
     stage.hand.succeed(&[undo]).await;
-    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(10)).await.unwrap();
+    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Compensated), "{view:?}");
     let error = serde_json::to_string(&view.error).unwrap();
     assert!(error.contains("its output in the table fences cannot be read"), "{error}");

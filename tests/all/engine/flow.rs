@@ -67,7 +67,7 @@ async fn a_cap_holds_over_all_nodes_and_when_one_dies() {
     let began = Instant::now();
     let mut taken = 0;
     while taken < 2 {
-        taken += doomed.claim(2, Span::secs(10)).await.len();
+        taken += doomed.claim(2, Span::secs(30)).await.len();
     }
     let slow = chain("slow", &["a"]).replace(r#""1s","attempt":"10s""#, r#""1m","attempt":"1m""#);
     nodes[1].register(NS, &slow).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_cap_holds_over_all_nodes_and_when_one_dies() {
     drop(doomed);
     drop(nodes.remove(0));
     let hand = Hand::new(&nodes[0]);
-    let mut held = hand.claim(10, Span::secs(10)).await;
+    let mut held = hand.claim(10, Span::secs(30)).await;
     assert_eq!(held.len(), 1, "only one was left");
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let permits = "select count(*) from permits";
@@ -103,7 +103,7 @@ async fn a_cap_holds_over_all_nodes_and_when_one_dies() {
     }
     assert_eq!(most, 3, "and all that is allowed is used");
     for run in runs {
-        let view = nodes[0].wait(NS, run, Duration::from_secs(20)).await.unwrap();
+        let view = nodes[0].wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
     }
     let left: i64 = sqlx::query_scalar(permits).fetch_one(&mut connection).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_worker_that_polls_without_waiting_gets_what_it_comes_back_for() {
     let nodes = governed(&database().await, 1, &policy).await;
     starts(&nodes[0], 3).await;
     let hand = Hand::new(&nodes[0]);
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(60);
     let mut done = 0;
     while done < 3 {
         assert!(Instant::now() < limit, "{done} were done");
@@ -193,7 +193,7 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
         failure_ratio: 0.5,
         min_calls: 4,
         window: Span::secs(30),
-        open_for: Span::secs(1),
+        open_for: Span::secs(8),
     };
     let policy = QueuePolicy { breaker: Some(breaker), ..QueuePolicy::default() };
     let nodes = governed(&url, 2, &policy).await;
@@ -201,7 +201,7 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     let (hand, other) = (Hand::new(&nodes[0]), Hand::new(&nodes[1]));
     let mut failed = Vec::new();
     while failed.len() < 4 {
-        failed.extend(hand.claim(4 - u32::try_from(failed.len()).unwrap(), Span::secs(10)).await);
+        failed.extend(hand.claim(4 - u32::try_from(failed.len()).unwrap(), Span::secs(30)).await);
     }
     for task in &failed {
         // Told to the other node, which owes this worker nothing for it.
@@ -218,8 +218,8 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     assert!(other.claim(10, Span::millis(200)).await.is_empty(), "no node hands out");
     let waiting = runs.iter().find(|run| failed.iter().all(|task| task.run != **run)).unwrap();
     assert_eq!(conditions(&nodes[1], *waiting).await, ["DestinationUnavailable"]);
-    assert!(opened.elapsed() < Duration::from_secs(1), "the test is too slow to tell");
-    let probe = other.claim(10, Span::secs(10)).await;
+    assert!(opened.elapsed() < Duration::from_secs(8), "the test is too slow to tell");
+    let probe = other.claim(10, Span::secs(30)).await;
     assert_eq!(probe.len(), 1, "one probe goes out");
     assert!(hand.claim(10, Span::millis(300)).await.is_empty(), "and no other");
     other.succeed(&probe).await;
@@ -233,7 +233,7 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     }
     assert_eq!(breaker(&nodes[0]).await.state, BreakerState::Closed);
     for run in runs {
-        let view = nodes[0].wait(NS, run, Duration::from_secs(20)).await.unwrap();
+        let view = nodes[0].wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
         assert_eq!(view.steps[0].attempts, 1, "only the one that succeeded was spent");
     }
@@ -317,7 +317,7 @@ async fn a_key_has_a_cap_and_a_rate_of_its_own() {
     let all = async |count: usize| {
         let mut tasks: Vec<TaskOffer> = Vec::new();
         while tasks.len() < count {
-            tasks.extend(hand.claim(10, Span::secs(10)).await);
+            tasks.extend(hand.claim(10, Span::secs(30)).await);
         }
         let mut names: Vec<&str> = tasks.iter().map(|task| keys[&task.run]).collect();
         names.sort_unstable();
@@ -354,7 +354,7 @@ async fn retries_beyond_the_budget_wait_and_first_attempts_go_on() {
     }
     let mut retries = Vec::new();
     while retries.is_empty() {
-        retries.extend(hand.claim(10, Span::secs(10)).await);
+        retries.extend(hand.claim(10, Span::secs(30)).await);
     }
     assert_eq!(retries.iter().map(|task| task.attempt).collect::<Vec<_>>(), [2]);
     assert!(hand.claim(10, Span::millis(300)).await.is_empty(), "the budget is used up");
@@ -409,7 +409,7 @@ async fn a_permit_of_a_node_that_is_gone_keeps_nobody_waiting() {
         "with gone as (insert into nodes (name, stopped_at) values ('gone', clock_timestamp()) returning id) \
          insert into permits (run_id, step, action, attempt, id, namespace, queue, fair_key, node, given_at, look_at) \
          select r.run_id, r.step, r.action, r.attempt, gen_random_uuid(), r.namespace, r.queue, '', g.id, \
-         clock_timestamp(), clock_timestamp() + interval '10 seconds' from ready r, gone g",
+         clock_timestamp(), clock_timestamp() + interval '60 seconds' from ready r, gone g",
     )
     .execute(&mut connection)
     .await
@@ -417,7 +417,7 @@ async fn a_permit_of_a_node_that_is_gone_keeps_nobody_waiting() {
     assert_eq!(given.rows_affected(), 1);
     let (hand, began) = (Hand::new(&nodes[0]), Instant::now());
     assert_eq!(hand.one().await.run, run);
-    assert!(began.elapsed() < Duration::from_secs(9), "it waited until the permit had lapsed");
+    assert!(began.elapsed() < Duration::from_secs(50), "it waited until the permit had lapsed");
 }
 
 #[tokio::test]
@@ -431,13 +431,13 @@ async fn tasks_that_waited_before_the_policy_are_governed_and_after_it_free() {
     let hand = Hand::new(&engine);
     let mut held = Vec::new();
     while held.len() < 2 {
-        held.extend(hand.claim(10, Span::secs(10)).await);
+        held.extend(hand.claim(10, Span::secs(30)).await);
     }
     assert!(hand.claim(10, Span::millis(300)).await.is_empty());
     assert_eq!(engine.queue(NS, QUEUE).await.unwrap().held, 2);
     engine.remove_queue(NS, QUEUE, &by("lift")).await.unwrap();
     while held.len() < 6 {
-        held.extend(hand.claim(10, Span::secs(10)).await);
+        held.extend(hand.claim(10, Span::secs(30)).await);
     }
     hand.succeed(&held).await;
     assert!(engine.queue(NS, QUEUE).await.is_err());

@@ -200,10 +200,10 @@ async fn a_task_is_completed_in_a_transaction_by_who_has_its_lease_and_a_grant_a
     shop.grant(&url, NS).await;
     shop.complete(&mine).await.unwrap();
     assert_eq!(told(&shop.complete(&mine).await.unwrap_err()).0, "BS002");
-    let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded), "{view:?}");
     hand.succeed(&tasks[1..]).await;
-    engine.wait(NS, other, Duration::from_secs(10)).await.unwrap();
+    engine.wait(NS, other, Duration::from_secs(60)).await.unwrap();
     shop.gone().await;
 }
 

@@ -68,7 +68,7 @@ async fn a_run_begins_if_the_transaction_commits_and_not_otherwise() {
         assert_eq!((task.run, task.step.to_string().as_str(), task.input.text()), (run, step, "2"));
         hand.succeed(&[task]).await;
     }
-    let view = first.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = first.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     assert_eq!((view.correlation_id.as_str(), view.labels["shop"].as_str()), ("c-7", "north"));
     assert_eq!(run.0.get_version_num(), 7);

@@ -165,7 +165,7 @@ async fn a_run_that_its_index_forgot_goes_on_by_itself() {
     assert_eq!(task.run, queued);
     hand.succeed(&[task]).await;
     for run in [napping, queued] {
-        let view = second.wait(NS, run, Duration::from_secs(15)).await.unwrap();
+        let view = second.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
     }
 }
@@ -230,7 +230,7 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
     assert_eq!(last.run, awaiting);
     hand.succeed(&[last]).await;
     for run in [moving, waiting, awaiting] {
-        let view = engine.wait(NS, run, Duration::from_secs(15)).await.unwrap();
+        let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
     }
     eventually("nothing is left behind", async || {
@@ -465,7 +465,7 @@ async fn a_run_whose_journal_is_damaged_is_put_aside_until_it_is_repaired() {
         let hold = backstitch_saga::Hold::new(backstitch_saga::HoldKind::Paused, "a test");
         let resume = Command::Unhold { hold: Some(hold), by: Some(by("a test")) };
         second.command(NS, run, resume).await.unwrap();
-        let view = second.wait(NS, run, Duration::from_secs(15)).await.unwrap();
+        let view = second.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded), "{damage}");
         second.stop().await;
     }

@@ -352,7 +352,7 @@ async fn an_end_seen_elsewhere_ends_the_wait() {
     let started = first.start_run(NS, start("one", "1")).await.unwrap();
     let hand = Hand::new(&second);
     let (view, ()) = tokio::join!(
-        async { first.wait(NS, started.id, Duration::from_secs(20)).await.unwrap() },
+        async { first.wait(NS, started.id, Duration::from_secs(60)).await.unwrap() },
         async {
             let task = hand.one().await;
             hand.succeed(&[task]).await;

@@ -254,7 +254,7 @@ async fn script(commands: usize, together: bool) -> (Vec<u16>, Vec<String>) {
     for round in 0..2 {
         let mut tasks: Vec<TaskOffer> = Vec::new();
         while tasks.len() < if round == 0 { 32 } else { 4 } {
-            tasks.extend(hand.claim(100, Span::secs(10)).await);
+            tasks.extend(hand.claim(100, Span::secs(30)).await);
         }
         tasks.sort_by_key(|task| (runs.iter().position(|run| *run == task.run), task.step.clone()));
         let reports: Vec<TaskReport> = tasks

@@ -187,7 +187,7 @@ async fn in_a_month_nothing_goes_to_the_default_partition_and_old_weeks_are_drop
         let hand = Hand::new(&engine);
         let task = hand.one().await;
         hand.succeed(&[task]).await;
-        let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+        let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
         runs.push(run);
         dropped += metric(&engine, "partitions_dropped_total");
@@ -322,7 +322,7 @@ async fn tables_stand_in_a_schema_of_their_own_unless_they_are_in_public_already
     let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
     let hand = Hand::new(&engine);
     hand.succeed(&[hand.one().await]).await;
-    let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     engine.stop().await;
 }

@@ -23,7 +23,7 @@ async fn a_chain_of_steps_runs_to_its_end() {
         assert_eq!((task.step.to_string(), task.input.text()), (step.to_owned(), r#"{"n": 1.0}"#));
         assert_eq!(hand.succeed(&[task]).await[0].status, 200);
     }
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.state, view.outcome), (State::Ended, Some(Outcome::Succeeded)));
     let history = engine.history(NS, started.id, None, 1_000).await.unwrap();
     let seqs: Vec<u64> = history.items.iter().map(|entry| entry.seq).collect();
@@ -45,7 +45,7 @@ async fn waiting_workers_get_tasks_in_the_record_that_makes_them() {
     hand.succeed(&[task]).await;
     let task = hand.one().await;
     hand.succeed(&[task]).await;
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     assert_eq!(metric(&engine, "spilled_total") + metric(&engine, "born_claimed_total"), 2.0);
 }
@@ -67,7 +67,7 @@ async fn what_was_done_is_undone_in_reverse() {
         assert_eq!((task.step.to_string().as_str(), task.name.as_str()), (step, "undo"));
         hand.succeed(&[task]).await;
     }
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Compensated));
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
 }
@@ -83,7 +83,7 @@ async fn retries_come_when_they_are_due() {
         assert_eq!(task.attempt, attempt);
         hand.fail(&task, FailureKind::Retryable).await;
     }
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::FailedClean));
 }
 
@@ -97,12 +97,12 @@ async fn a_fan_out_joins_once() {
     let started = engine.start_run(NS, start("fan", &input)).await.unwrap();
     let mut done = 0;
     while done < 101 {
-        let tasks = hand.claim(7, Span::secs(10)).await;
+        let tasks = hand.claim(7, Span::secs(30)).await;
         assert!(!tasks.is_empty() && tasks.len() <= 7);
         done += tasks.len();
         hand.succeed(&tasks).await;
     }
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     let history = engine.history(NS, started.id, None, 1_000).await.unwrap();
     let joins = history.items.iter().filter(|entry| entry.event.text().starts_with(r#"{"joined""#));
@@ -123,7 +123,7 @@ async fn a_late_report_changes_nothing() {
     let answer = &hand.succeed(&[first]).await[0];
     assert_eq!((answer.status, answer.code.as_deref()), (409, Some("lease_lost")));
     assert_eq!(hand.succeed(&[second]).await[0].status, 200);
-    let view = engine.wait(NS, started.id, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, started.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     let history = engine.history(NS, started.id, None, 1_000).await.unwrap();
     assert!(history.items.iter().any(|entry| entry.event.text().starts_with(r#"{"late_result""#)));

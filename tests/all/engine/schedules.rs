@@ -99,7 +99,7 @@ impl Stage {
     }
 
     pub(super) async fn ended(&self, run: RunId) -> Outcome {
-        let view = self.engine.wait(NS, run, Duration::from_secs(20)).await.unwrap();
+        let view = self.engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         view.outcome.expect("an end")
     }
 }

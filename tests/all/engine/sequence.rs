@@ -45,7 +45,7 @@ async fn view(engine: &Engine, run: RunId) -> RunView {
 }
 
 async fn end(engine: &Engine, run: RunId) -> Outcome {
-    engine.wait(NS, run, Duration::from_secs(20)).await.unwrap().outcome.unwrap()
+    engine.wait(NS, run, Duration::from_secs(60)).await.unwrap().outcome.unwrap()
 }
 
 async fn stands(engine: &Engine, fact: &Requirement) -> bool {
@@ -59,7 +59,7 @@ async fn establish(engine: &Engine, name: &str) {
 
 /// Waits until `what` is so; it must be within twenty seconds.
 async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(60);
     while !so().await {
         assert!(Instant::now() < limit, "not within twenty seconds: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -78,7 +78,7 @@ async fn sessions_that_were_read_only_are_left_once_the_database_takes_writes() 
         }
     };
     hand.succeed(&[task]).await;
-    let view = engine.wait(NS, run, Duration::from_secs(5)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded), "it woke from its sleep");
     eventually("schedules start runs", async || count().await > before).await;
     engine.stop().await;

@@ -387,7 +387,7 @@ async fn a_run_that_has_ended_leaves_its_rows_whatever_others_hold() {
     engine.register(CALM, &chain("one", &["a"])).await.unwrap();
     let run = engine.start_run(CALM, start("one", "1")).await.unwrap().id;
     engine.command(CALM, run, backstitch_saga::Command::Cancel { by: by("a test") }).await.unwrap();
-    let view = engine.wait(CALM, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(CALM, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Cancelled));
     watch
         .run(&format!(

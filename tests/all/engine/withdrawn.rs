@@ -42,7 +42,7 @@ async fn until(engine: &Engine, run: RunId, wanted: impl Fn(&RunView) -> bool) -
         if wanted(&view) {
             return view;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{view:#?}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{view:#?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

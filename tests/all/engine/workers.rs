@@ -56,7 +56,7 @@ impl Named {
         let mut tasks = Vec::new();
         while tasks.len() < count {
             let most = u32::try_from(count - tasks.len()).unwrap();
-            let more = self.claim(most, Span::secs(10)).await;
+            let more = self.claim(most, Span::secs(30)).await;
             assert!(!more.is_empty(), "{count} tasks within ten seconds: {tasks:?}");
             tasks.extend(more);
         }
@@ -160,7 +160,7 @@ async fn released_tasks_are_on_offer_at_once_as_they_were_and_first() {
     assert_eq!(again[0].effect_key, first[0].effect_key);
     assert_eq!(statuses(&worker.release(&first).await), [409], "another has it");
     other.hand.succeed(&again).await;
-    let view = engine.wait(NS, runs[0], Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, runs[0], Duration::from_secs(60)).await.unwrap();
     assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
     let rest = other.some(3).await;
     let rest: Vec<RunId> = rest.iter().map(|task| task.run).collect();
@@ -273,7 +273,7 @@ async fn of_many_suspects_only_the_guilty_is_called_poison() {
     while engine.run(NS, guilty, None).await.unwrap().steps[0].state != "parked" {
         // A worker with many slots that dies of one task, and is started again.
         let worker = Named::new(&engine, "w1");
-        let tasks = worker.claim(100, Span::secs(10)).await;
+        let tasks = worker.claim(100, Span::secs(30)).await;
         if tasks.iter().any(|task| task.run == guilty) {
             engine.sign_off(NS, worker.session).await.unwrap();
             losses += tasks.len() as f64;
@@ -356,7 +356,7 @@ async fn tasks_of_a_dead_server_that_their_worker_never_had_go_back_as_they_were
     assert_eq!(statuses(&worker.hand.succeed(&held).await), [200], "it was in its hands");
     assert_eq!(statuses(&worker.hand.succeed(&again).await), [200; 3]);
     for run in runs {
-        let view = second.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+        let view = second.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
     }
     assert_eq!(metric(&second, "lease_losses_total"), 0.0);
@@ -386,7 +386,7 @@ async fn a_claim_that_names_what_is_held_gets_back_what_an_answer_lost() {
     assert!(stranger.claim_holding(5, Span::millis(200), Some(&[])).await.tasks.is_empty());
     assert_eq!(statuses(&worker.hand.succeed(&tasks).await), [200]);
     for run in runs.into_iter().chain(others) {
-        let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+        let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
         assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
     }
 }
@@ -406,7 +406,7 @@ async fn a_late_report_takes_a_task_out_of_the_incidents() {
     let again = worker.some(1).await;
     assert_eq!((again[0].attempt, again[0].alone), (2, false));
     assert_eq!(statuses(&worker.hand.succeed(&again).await), [200]);
-    let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+    let view = engine.wait(NS, run, Duration::from_secs(60)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
 }
 

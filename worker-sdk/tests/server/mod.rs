@@ -129,7 +129,7 @@ impl Server {
                 changed.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), found).await.expect("it becomes so in time")
+        tokio::time::timeout(Duration::from_secs(60), found).await.expect("it becomes so in time")
     }
 
     /// Waits until so many claims wait.
