@@ -130,6 +130,11 @@ impl Shard {
                 if batch.emits() {
                     self.node.log.ring_emitted();
                 }
+                let told = batch.told(|run| won.as_ref().is_none_or(|won| won.contains(&run)));
+                if told > 0 {
+                    self.node.counters.events_appended.add(told);
+                    self.node.log.ring();
+                }
                 self.node.health.wrote();
                 #[cfg(feature = "planted-bugs")]
                 crate::planted::enqueue_later(&self.node, batch);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use backstitch_saga::{Definition, Effect, Emission, Run, Transition};
+use backstitch_saga::{Definition, Effect, Emission, Run, Time, Transition};
 use serde::{Deserialize, Serialize};
 
 use super::cache::CachedRun;
@@ -52,6 +52,10 @@ pub(super) fn add(batch: &mut Batch, cached: &CachedRun, seq: i32, transition: &
         return;
     }
     let Transition { record, effects } = transition;
+    // Nothing of it is decided beside the run: it has no cause, and no event of a step that must come before it.
+    if !graph.emits() && cached.run.causation_id().is_none() {
+        return tell(batch, cached, record.at, effects);
+    }
     for (place, effect) in effects.iter().enumerate() {
         let found = match effect {
             Effect::EventEmitted(emission) => {
@@ -87,8 +91,34 @@ fn emitted(run: &Run, emission: &Emission) -> String {
     )
 }
 
-/// Returns the event that a milestone is, if the definition asks for it.
-fn milestone(run: &Run, definition: &Definition, effect: &Effect) -> Option<(String, String)> {
+/// Adds the milestones of a record to those that are events of the log as they stand.
+fn tell(batch: &mut Batch, cached: &CachedRun, at: Time, effects: &[Effect]) {
+    let (run, definition) = (&cached.run, &cached.run.graph().definition);
+    let mut found = effects.iter().filter_map(|effect| asked(run, definition, effect)).peekable();
+    if found.peek().is_none() {
+        return;
+    }
+    let story = run.correlation_id();
+    let (mut n, mut text) = (0, String::new());
+    for (event_type, told) in found {
+        n += 1;
+        let story = (story != told.run).then_some(&story);
+        let one = serde_json::to_string(&(event_type, story, &told, at.to_string()));
+        text.push(if text.is_empty() { '[' } else { ',' });
+        // Texts and numbers always have a JSON form.
+        text.push_str(&one.unwrap_or_default());
+    }
+    text.push(']');
+    let story = (story != run.id().to_string()).then_some(&*story);
+    batch.tell((run.id(), &cached.namespace), at, story, (n, text));
+}
+
+/// Returns the type and data of the milestone that an effect is, if the definition asks for it.
+fn asked<'a>(
+    run: &Run,
+    definition: &'a Definition,
+    effect: &'a Effect,
+) -> Option<(&'static str, Told<'a>)> {
     let (asked, event_type) = effect.milestone()?;
     if !definition.milestones.contains(&asked) {
         return None;
@@ -112,6 +142,12 @@ fn milestone(run: &Run, definition: &Definition, effect: &Effect) -> Option<(Str
         Effect::IncidentResolved(incident) => told.incident = Some(*incident),
         _ => {}
     }
+    Some((event_type, told))
+}
+
+/// Returns the event that a milestone is, if the definition asks for it.
+fn milestone(run: &Run, definition: &Definition, effect: &Effect) -> Option<(String, String)> {
+    let (event_type, told) = asked(run, definition, effect)?;
     let stream = Some(format!("run:{}", told.run).into());
     let event = text(run, Outgoing { stream, ..plain(run, event_type) });
     // Texts and numbers always have a JSON form.

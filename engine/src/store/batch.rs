@@ -74,6 +74,7 @@ mod flow;
 mod kept;
 mod milestones;
 mod reopened;
+mod told;
 mod updates;
 
 pub(crate) use flow::{FlowParts, Rank};
@@ -146,10 +147,6 @@ part!(
     /// Incidents that are over.
     Resolved { run_id: Uuid, incident: i32, resolved_at: Moment }
 );
-part!(
-    /// Milestones, as JSON arrays: of one run, or of all runs of one namespace.
-    Milestones { namespace: String, run_id: Uuid, at: Moment, milestones: String }
-);
 
 /// Everything that one batch writes. Records and keys must be added in sorted order.
 #[derive(Debug)]
@@ -163,9 +160,10 @@ pub(crate) struct Batch {
     taken: Taken,
     opened: Opened,
     resolved: Resolved,
-    milestones: Milestones,
+    milestones: milestones::Milestones,
     acts: Acts,
     emitted: emitted::Emitted,
+    told: told::Told,
     pub(crate) flow: FlowParts,
     kept: kept::Kept,
     reopened: reopened::Reopened,
@@ -246,9 +244,10 @@ impl Batch {
             taken: Taken::default(),
             opened: Opened::default(),
             resolved: Resolved::default(),
-            milestones: Milestones::default(),
+            milestones: milestones::Milestones::default(),
             acts: Acts::default(),
             emitted: emitted::Emitted::default(),
+            told: told::Told::default(),
             flow: FlowParts::default(),
             kept: kept::Kept::default(),
             reopened: reopened::Reopened::default(),
@@ -409,14 +408,10 @@ impl Batch {
         connection: &mut PgConnection,
     ) -> Result<usize, sqlx::Error> {
         let parts = self.parts();
-        let together;
-        let milestones = match form {
-            Form::AllOrNothing => {
-                together = self.milestones.by_namespace();
-                &together
-            }
-            Form::SkipConflicts => &self.milestones,
-        };
+        let together = (form == Form::AllOrNothing)
+            .then(|| (self.milestones.by_namespace(), self.told.by_namespace()));
+        let each = (&self.milestones, &self.told);
+        let (milestones, told) = together.as_ref().map_or(each, |(one, other)| (one, other));
         let mut query = self.records.bind(sqlx::query(statement(form, &parts, week)).bind(self.id));
         if parts.is_empty() {
             let done = query.execute(connection).await?;
@@ -434,6 +429,7 @@ impl Batch {
                 Part::Milestones => milestones.bind(query),
                 Part::Acts => self.acts.bind(query),
                 Part::Emitted => self.emitted.bind(query),
+                Part::Told => told.bind(query),
                 Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
                 Part::Kept => self.kept.bind(query),
                 Part::Reopened => self.reopened.bind(query),
@@ -447,6 +443,7 @@ impl Batch {
         if inserted == self.records.len() {
             let rows = parts.iter().map(|part| match part {
                 Part::Milestones => milestones.len(),
+                Part::Told => told.len(),
                 other => self.rows_of(*other),
             });
             let mut expected: Vec<i64> =
@@ -491,6 +488,7 @@ impl Batch {
             Part::Milestones => self.milestones.len(),
             Part::Acts => self.acts.len(),
             Part::Emitted => self.emitted.len(),
+            Part::Told => self.told.len(),
             Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
             Part::Kept => self.kept.len(),
             Part::Reopened => self.reopened.len(),

@@ -11,7 +11,8 @@ use super::{Database, migrations};
 use crate::Error;
 
 /// Tables whose rows are never changed nor deleted by a server: the journal, events, and what people did and said.
-const ADDED_TO: [&str; 5] = ["journal", "event", "acts", "acts_beside_runs", "incident_notes"];
+const ADDED_TO: [&str; 6] =
+    ["journal", "event", "milestone", "acts", "acts_beside_runs", "incident_notes"];
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// Functions that the owner runs for a server.

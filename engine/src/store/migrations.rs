@@ -135,6 +135,11 @@ const ALL: &[(i64, &str, &str)] = &[
         "emitted by one index",
         include_str!("../../../migrations/0101_emitted_by_one_index.sql"),
     ),
+    (
+        102,
+        "milestones share a row",
+        include_str!("../../../migrations/0102_milestones_share_a_row.sql"),
+    ),
     (110, "runs by time", include_str!("../../../migrations/0110_runs_by_time.sql")),
 ];
 

@@ -25,6 +25,8 @@ pub(crate) enum Part {
     Acts,
     /// Events of the log that runs emit.
     Emitted,
+    /// Milestones that are events of the log.
+    Told,
     /// Offered tasks of governed queues.
     Governed,
     /// Permits that have ended.
@@ -88,7 +90,7 @@ const STILL_KEPT: &str = "(select count(*) from kept) >= 0 and x.run_id not in
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 17] = [
+    pub(crate) const ALL: [Part; 18] = [
         Part::Keys,
         Part::Permits,
         Part::Kept,
@@ -101,6 +103,7 @@ impl Part {
         Part::Milestones,
         Part::Acts,
         Part::Emitted,
+        Part::Told,
         Part::Governed,
         Part::Freed,
         Part::Reopened,
@@ -212,6 +215,14 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
   select x.* from {rows} as x(run_id, seq, place, namespace, at, event, data)
   where {won} returning 1)",
             ),
+            Part::Told => (
+                &["uuid", "uuid", "text", "timestamptz", "smallint", "text", "text"],
+                "told as (insert into milestone (batch, namespace, at, n, written_with, stories, told)
+  select x.batch, x.namespace, x.at, x.n, $1, x.stories::text[], x.told
+  from {rows} as x(run_id, batch, namespace, at, n, stories, told)
+  where {won} returning batch, namespace, at, n),
+told_announced as (insert into announced (namespace, batch, n, at) select namespace, batch, n, at from told)",
+            ),
             Part::Governed => (
                 &[
                     "uuid", "text", "text", "integer", "text", "text", "text", "timestamptz",
@@ -264,6 +275,7 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
             Part::Milestones => "milestones",
             Part::Acts => "acts_done",
             Part::Emitted => "emits",
+            Part::Told => "told",
             Part::Governed => "governed",
             Part::Freed => "freed",
             Part::Reopened => "reopened",

@@ -243,9 +243,104 @@ async fn a_workflow_has_the_milestones_that_it_asks_for_in_the_log() {
         (&ended["stream"], &ended["version"], &ended["data"]),
         (
             &json!(format!("run:{run}")),
-            &json!(4),
+            &Value::Null,
             &json!({"run": run, "workflow": "asks", "version": 1, "outcome": "cancelled"})
         )
     );
+    assert_eq!(
+        (&ended["source"], &ended["trust"], &ended["hops"], &ended["labels"]),
+        (&json!("workflow/asks"), &json!("authenticated"), &json!(0), &json!({"run": run}))
+    );
+    server.stopped().await;
+}
+
+/// A workflow that tells of its starts and ends.
+async fn telling(server: &Server) {
+    let definition = json!({"name": "tells", "version": 1, "milestones": ["started", "ended"], "steps": [
+        {"id": "again", "sleep": {"for": "1ms"}}]});
+    server.engine.register(NS, &definition.to_string()).await.unwrap();
+}
+
+#[tokio::test]
+async fn milestones_take_rows_of_the_milestones_alone_and_are_found_as_all_events_are() {
+    let server = Server::start(Access::Open).await;
+    telling(&server).await;
+    let story = r#"a "story" of {some}, \ others"#;
+    let mut runs = Vec::new();
+    for number in 0..5 {
+        let own = if number < 2 { Value::Null } else { json!(story) };
+        runs.push(start(&server, json!({"workflow": "tells", "correlation_id": own})).await);
+    }
+    let events = log(&server, 10).await;
+    let positions: Vec<u64> =
+        events.iter().map(|event| event["position"].as_u64().unwrap()).collect();
+    assert_eq!(positions, (1..=10).collect::<Vec<u64>>());
+    let mut owner = owner(&server).await;
+    for table in ["event", "event_body", "event_key", "stream", "emitted"] {
+        let count = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&mut owner).await.unwrap();
+        assert_eq!(count, 0, "{table}");
+    }
+    let find = async |query: String| {
+        let page = server.get(&format!("/v1/events?{query}")).await.json();
+        page["items"].as_array().unwrap().clone()
+    };
+    let of = |run: &str| -> Vec<Value> {
+        events.iter().filter(|event| event["data"]["run"] == run).cloned().collect()
+    };
+    for run in &runs {
+        let told = find(format!("stream=run:{run}")).await;
+        assert_eq!(types(&told), ["run.started", "run.succeeded"]);
+        assert_eq!(told, of(run));
+        let (first, last) = (&told[0], &told[1]);
+        assert_eq!(
+            find(format!("stream=run:{run}&after={}", first["position"])).await,
+            [last.clone()]
+        );
+        assert_eq!(find(format!("stream=run:{run}&type=run.succeeded")).await, [last.clone()]);
+        let one = server.get(&format!("/v1/events/{}", last["id"].as_str().unwrap())).await;
+        assert_eq!(one.json(), *last);
+    }
+    assert_eq!(find(format!("correlation={}", runs[0])).await, of(&runs[0]));
+    let others: Vec<Value> =
+        events.iter().filter(|event| event["correlation_id"] == story).cloned().collect();
+    assert_eq!(others.len(), 6);
+    let encoded: String = story.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    assert_eq!(find(format!("correlation={encoded}")).await, others);
+    assert_eq!(find("type=run.started&limit=2".to_owned()).await.len(), 2);
+    let doctor = server.engine.doctor(false).await.unwrap();
+    assert_eq!(doctor.differences, Vec::<String>::new());
+    sqlx::query("delete from milestone where told like '%' || $1 || '%'")
+        .bind(&runs[0])
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let doctor = server.engine.doctor(false).await.unwrap().differences;
+    assert!(doctor.iter().any(|line| line.contains("has 0 events")), "{doctor:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_follows_from_a_milestone_is_one_further_in_its_chain() {
+    let server = Server::start(Access::Open).await;
+    telling(&server).await;
+    let run = start(&server, json!({"workflow": "tells", "correlation_id": "story"})).await;
+    let ended = log(&server, 2).await.remove(1);
+    let cause = ended["id"].as_str().unwrap();
+    let event = json!({"events": [{"type": "noted", "causation_id": cause}]});
+    assert_eq!(server.post("/v1/events", event).await.status, 201);
+    let append = "select backstitch.append_event('noted', causation_id => $1, namespace => 'test')";
+    sqlx::query(append).bind(cause).execute(&mut owner(&server).await).await.unwrap();
+    let next = start(&server, json!({"workflow": "tells", "causation_id": cause})).await;
+    assert_ne!(next, run);
+    let events = log(&server, 6).await;
+    for event in &events[2..] {
+        assert_eq!((&event["hops"], &event["causation_id"]), (&json!(1), &json!(cause)), "{event}");
+    }
+    for event in events.iter().filter(|event| event["type"] == "noted") {
+        assert_eq!(event["correlation_id"], "story", "{event}");
+    }
+    let lineage = server.get(&format!("/v1/events/{cause}/lineage")).await.json();
+    assert_eq!(lineage["effects"].as_array().unwrap().len(), 2, "{lineage}");
     server.stopped().await;
 }

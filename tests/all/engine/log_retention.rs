@@ -29,6 +29,8 @@ async fn old(connection: &mut PgConnection, days: i64, key: &str) -> Uuid {
            select batch, 0, '{NS}', 't', false, false, 's', 2, now(), 'c', 0, 4, '' from b), \
          o as (insert into event_body (batch, ord, body, salt) select batch, 0, '{{}}', '' from b), \
          k as (insert into event_key select '{NS}', 's', '{key}', batch, 0, '' from b), \
+         m as (insert into milestone (batch, namespace, at, n, written_with, told) \
+           select overlay(batch::text placing 'f' from 32 for 1)::uuid, '{NS}', now(), 1, batch, '[]' from b), \
          a as (insert into announced (namespace, batch, n, at) select '{NS}', batch, 1, now() from b) \
          select batch from b"
     );
@@ -81,7 +83,7 @@ async fn weeks_past_retention_go_whole_and_readers_below_the_horizon_are_told() 
         count(&mut other, "event").await == 1
     })
     .await;
-    for table in ["event_body", "position", "event_key"] {
+    for table in ["event_body", "position", "event_key", "milestone"] {
         assert_eq!(count(&mut owner, table).await, 1, "{table}");
     }
     for below in 0..3 {

@@ -3,8 +3,14 @@
 use std::collections::HashMap;
 
 use backstitch_saga::{RunId, Time};
+use uuid::Uuid;
 
-use super::{Batch, Milestones, Moment};
+use super::{Batch, Moment};
+
+part!(
+    /// Milestones, as JSON arrays: of one run, or of all runs of one namespace.
+    Milestones { namespace: String, run_id: Uuid, at: Moment, milestones: String }
+);
 
 impl Batch {
     /// Adds milestones; `milestones` is a JSON array.

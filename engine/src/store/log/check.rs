@@ -47,7 +47,8 @@ impl Check {
         match self {
             Check::Unnumbered => {
                 "-- doctor_unnumbered\n\
-                 select e.namespace, e.batch::text, 0::bigint, count(*) from event e \
+                 select e.namespace, e.batch::text, 0::bigint, sum(e.n)::bigint \
+                 from (select namespace, batch, 1 as n from event union all select namespace, batch, n from milestone) e \
                  where not exists (select from position p where p.batch = e.batch) \
                  and not exists (select from announced a where a.batch = e.batch) group by 1, 2 order by 1, 2 limit $1"
             }
@@ -67,7 +68,8 @@ impl Check {
             Check::Batch => {
                 "-- doctor_batch\n\
                  select p.namespace, p.batch::text, coalesce(e.n, 0), p.n::bigint from position p \
-                 left join (select batch, count(*) as n from event group by batch) e on e.batch = p.batch \
+                 left join (select batch, sum(n)::bigint as n from (select batch, 1 as n from event \
+                   union all select batch, json_array_length(told::json) from milestone) a group by batch) e on e.batch = p.batch \
                  where e.n is distinct from p.n order by 1, p.upto limit $1"
             }
             Check::Stream => {

@@ -1,8 +1,10 @@
 //! Loads what appends are decided on: heads of streams, keys and causes, in one statement.
 
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
+
+use super::logged::logged;
 
 /// The objects to load, each with its namespace.
 #[derive(Debug, Default)]
@@ -94,7 +96,7 @@ pub(crate) async fn load(
         return Ok(Loaded::default());
     }
     // An event of a dropped week leaves its key behind for a while; it is returned without its content.
-    let rows = sqlx::query(
+    let text = format!(
         "-- log_load\n\
          select 0::smallint as kind, s.namespace, '' as source, s.stream, s.version, s.entity, s.body_digest, \
            s.body_batch, s.body_ord, b.body, false as corrected, false as noop, '' as correlation, 0 as hops, \
@@ -112,23 +114,25 @@ pub(crate) async fn load(
          select 2::smallint, e.namespace, '', e.stream, e.stream_version, e.op, ''::bytea, e.batch, e.ord, '', \
            false, false, e.correlation_id, e.hops, e.trust \
          from unnest($7::text[], $8::uuid[], $9::smallint[]) as w(namespace, batch, ord) \
-         join event e on e.batch = w.batch and e.ord = w.ord and e.namespace = w.namespace \
+         cross join lateral {} e where e.ord = w.ord and e.namespace = w.namespace \
          union all \
          select 3::smallint, set_config('lock_timeout', $10, false), '', '', 0, '', ''::bytea, null::uuid, \
            0::smallint, '', false, false, '', 0, 0::smallint",
-    )
-    .bind(&wanted.stream_namespaces)
-    .bind(&wanted.streams)
-    .bind(&wanted.bodies)
-    .bind(&wanted.key_namespaces)
-    .bind(&wanted.key_sources)
-    .bind(&wanted.keys)
-    .bind(&wanted.cause_namespaces)
-    .bind(&wanted.cause_batches)
-    .bind(&wanted.cause_ords)
-    .bind(patience)
-    .fetch_all(connection)
-    .await?;
+        logged("batch = w.batch")
+    );
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .bind(&wanted.stream_namespaces)
+        .bind(&wanted.streams)
+        .bind(&wanted.bodies)
+        .bind(&wanted.key_namespaces)
+        .bind(&wanted.key_sources)
+        .bind(&wanted.keys)
+        .bind(&wanted.cause_namespaces)
+        .bind(&wanted.cause_batches)
+        .bind(&wanted.cause_ords)
+        .bind(patience)
+        .fetch_all(connection)
+        .await?;
     let mut loaded = Loaded::default();
     for row in rows {
         let kind: i16 = row.try_get(0)?;

@@ -5,6 +5,7 @@ mod check;
 mod cursors;
 mod emitted;
 mod load;
+mod logged;
 mod mend;
 mod number;
 mod read;

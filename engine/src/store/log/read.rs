@@ -5,10 +5,11 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::logged::{EVENT, MILESTONE, TOLD, logged};
 use crate::store::moment::Moment;
 
-/// Batches that one statement looks through for events that a filter wants.
-const LOOKED_THROUGH: i64 = 5_000;
+/// Batches that one statement looks through for events that a filter wants, and events of them.
+const LOOKED_THROUGH: (i64, i64) = (5_000, 20_000);
 
 /// Filter of events.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +61,7 @@ pub(crate) struct EventRow {
 /// Columns of an [`EventRow`] behind its position, of `e` and `b`.
 const COLUMNS: &str = "e.batch, e.ord, e.type, e.stream, e.stream_version, e.contract, e.op, e.op_corrected, e.noop, \
     e.changed, e.source, e.claimed_source, e.source_id, e.trust, e.occurred_at, e.received_at, e.correlation_id, \
-    e.causation_id, e.hops, e.traceparent, e.labels, b.body, b.batch is null as erased";
+    e.causation_id, e.hops, e.traceparent, e.labels, coalesce(e.told, b.body), b.batch is null and e.told is null as erased";
 
 fn event_row(row: &PgRow) -> Result<EventRow, sqlx::Error> {
     let Moment(received_at) = row.try_get(16)?;
@@ -128,13 +129,87 @@ pub(crate) async fn event(
 ) -> Result<Option<EventRow>, sqlx::Error> {
     let text = format!(
         "-- log_event\n\
-         select p.upto - p.n + 1 + e.ord, {COLUMNS} from event e \
+         select p.upto - p.n + 1 + e.ord, {COLUMNS} from {logged} e \
          left join event_body b on b.batch = e.batch and b.ord = e.ord \
          left join position p on p.batch = e.batch \
-         where e.batch = $1 and e.ord = $2 and e.namespace = $3"
+         where e.ord = $2 and e.namespace = $3",
+        logged = logged("batch = $1")
     );
     let query = sqlx::query(AssertSqlSafe(text)).bind(batch).bind(ord).bind(namespace);
     query.fetch_optional(connection).await?.as_ref().map(event_row).transpose()
+}
+
+/// Which of the events that were found are wanted.
+const WANTED: &str = "p.upto - p.n + 1 + e.ord > $2 and p.upto - p.n + 1 + e.ord <= $3 \
+    and ($7::text is null or e.type = $7) and ($8::text is null or starts_with(e.type, $8))";
+/// The parameters that only some of the statements need, so that all have the same.
+const UNUSED: &str = "$6::text is null and $9::text is null and $11::uuid is null";
+
+/// Whether a row of milestones was written with records of a run.
+const OF_RUN: &str =
+    "written_with = any(array(select j.batch from journal j where j.run_id = $11::uuid))";
+
+/// The beginning of the statement that reads a stream: of the events that have versions from the first one after the
+/// position on, and of those that tell of a run.
+fn of_stream() -> String {
+    format!(
+        "with recursive search (low, high) as (\
+           select coalesce((select min(e.stream_version) from event e where e.namespace = $1 and e.stream = $6), 1) - 1, \
+             coalesce((select s.version from stream s where s.namespace = $1 and s.stream = $6), 0) \
+           union all select case when k.before then m.middle else s.low end, \
+             case when k.before then s.high else m.middle - 1 end \
+           from search s cross join lateral (select (s.low + s.high + 1) / 2 as middle) m \
+           cross join lateral (select exists (select from event e join position p on p.batch = e.batch \
+             where e.namespace = $1 and e.stream = $6 and e.stream_version = m.middle \
+             and p.upto - p.n + 1 + e.ord <= $2) as before) k where s.low < s.high), \
+         looked as materialized (select $3::bigint as upto, null::bigint as many), \
+         found as materialized (select * from (\
+           (select p.upto - p.n + 1 + e.ord as position, {EVENT} from event e \
+             join position p on p.batch = e.batch where e.namespace = $1 and e.stream = $6 \
+             and e.stream_version > (select max(low) from search) and {WANTED} \
+             and ($9::text is null or e.correlation_id = $9) order by e.stream_version limit $4) \
+           union all ({milestones} and e.stream = $6 and ($9::text is null or e.correlation_id = $9) \
+             order by 1 limit $4)) both_of order by 1 limit $4), \
+         unused as (select where $10::bigint > 0)",
+        milestones = milestones(&format!("m.{OF_RUN}"))
+    )
+}
+
+/// The beginning of the statement that reads a story.
+fn of_story() -> String {
+    format!(
+        "with looked as materialized (select $3::bigint as upto, null::bigint as many), \
+         found as materialized (select * from (\
+           (select p.upto - p.n + 1 + e.ord as position, {EVENT} from event e \
+             join position p on p.batch = e.batch where e.namespace = $1 and e.correlation_id = $9 and {WANTED} \
+             order by 1 limit $4) \
+           union all ({milestones} and e.correlation_id = $9 order by 1 limit $4)) both_of order by 1 limit $4), \
+         unused as (select where $6::text is null and $10::bigint > 0)",
+        milestones = milestones(&format!(
+            "m.batch in (select o.batch from milestone o where o.{OF_RUN} \
+               union select o.batch from milestone o where o.stories @> array[$9::text])"
+        ))
+    )
+}
+
+/// The beginning of the statement that reads the log from a position on.
+fn of_all() -> String {
+    format!(
+        "with batches as materialized (select upto, batch, n from position where namespace = $1 and upto > $2 \
+           and upto - n < $3 order by upto limit $10), \
+         looked as materialized (select max(upto) as upto, count(*) as many from batches), \
+         found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from batches p \
+           cross join lateral {logged} e where {WANTED} order by 1 limit $4), unused as (select where {UNUSED})",
+        logged = logged("batch = p.batch")
+    )
+}
+
+/// The events of milestones that satisfy `which`, with their positions.
+fn milestones(which: &str) -> String {
+    format!(
+        "select p.upto - p.n + 1 + e.ord as position, e.* from (select {MILESTONE} from milestone m {TOLD} \
+           where m.namespace = $1 and {which}) e join position p on p.batch = e.batch where {WANTED}"
+    )
 }
 
 /// Returns events with positions after `after` and up to `head`, in their order: at most `limit` and about `bytes`, but
@@ -148,44 +223,16 @@ pub(crate) async fn page(
 ) -> Result<(Vec<EventRow>, i64), sqlx::Error> {
     // Each source gives the events with their positions, in order, and its progress.
     let found = match (&filter.stream, &filter.correlation_id) {
-        (Some(_), _) => {
-            "with recursive search (low, high) as (\
-               select coalesce((select min(e.stream_version) from event e where e.namespace = $1 and e.stream = $6), 1) - 1, \
-                 coalesce((select s.version from stream s where s.namespace = $1 and s.stream = $6), 0) \
-               union all select case when k.before then m.middle else s.low end, \
-                 case when k.before then s.high else m.middle - 1 end \
-               from search s cross join lateral (select (s.low + s.high + 1) / 2 as middle) m \
-               cross join lateral (select exists (select from event e join position p on p.batch = e.batch \
-                 where e.namespace = $1 and e.stream = $6 and e.stream_version = m.middle \
-                 and p.upto - p.n + 1 + e.ord <= $2) as before) k where s.low < s.high), \
-             looked as materialized (select $3::bigint as upto, null::bigint as many), \
-             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from event e \
-               join position p on p.batch = e.batch where e.namespace = $1 and e.stream = $6 \
-               and e.stream_version > (select max(low) from search) \
-               and ($7::text is null or e.type = $7) and ($8::text is null or starts_with(e.type, $8)) \
-               and ($9::text is null or e.correlation_id = $9) \
-               and p.upto - p.n + 1 + e.ord <= $3 and $10::bigint > 0 order by e.stream_version limit $4)"
-        }
-        (None, Some(_)) => {
-            "with looked as materialized (select $3::bigint as upto, null::bigint as many), \
-             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from event e \
-               join position p on p.batch = e.batch where e.namespace = $1 and e.correlation_id = $9 \
-               and $6::text is null and ($7::text is null or e.type = $7) \
-               and ($8::text is null or starts_with(e.type, $8)) \
-               and p.upto - p.n + 1 + e.ord > $2 and p.upto - p.n + 1 + e.ord <= $3 and $10::bigint > 0 \
-               order by 1 limit $4)"
-        }
-        (None, None) => {
-            "with batches as materialized (select upto, batch, n from position where namespace = $1 and upto > $2 \
-               and upto - n < $3 order by upto limit $10), \
-             looked as materialized (select max(upto) as upto, count(*) as many from batches), \
-             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from batches p \
-               join event e on e.batch = p.batch where p.upto - p.n + 1 + e.ord > $2 \
-               and $6::text is null and ($7::text is null or e.type = $7) \
-               and ($8::text is null or starts_with(e.type, $8)) and $9::text is null \
-               and p.upto - p.n + 1 + e.ord <= $3 order by 1 limit $4)"
-        }
+        (Some(_), _) => of_stream(),
+        (None, Some(_)) => of_story(),
+        (None, None) => of_all(),
     };
+    // The run that is told of in the stream or story, if it is one of a run.
+    let run = filter
+        .stream
+        .as_deref()
+        .map_or(filter.correlation_id.as_deref(), |stream| stream.strip_prefix("run:"));
+    let run = run.and_then(|text| text.parse::<Uuid>().ok());
     let text = format!(
         "-- log_page\n{found}, \
          counted as (select f.*, sum(f.bytes + 512) over (order by f.position) - f.bytes - 512 as before from found f) \
@@ -193,7 +240,9 @@ pub(crate) async fn page(
          left join event_body b on b.batch = e.batch and b.ord = e.ord order by e.position"
     );
     let filtered = filter.event_type.is_some() || filter.prefix.is_some();
-    let batches = if filtered { LOOKED_THROUGH } else { limit };
+    let (batches, events) = if filtered { LOOKED_THROUGH } else { (limit, limit) };
+    let by_position = filter.stream.is_none() && filter.correlation_id.is_none();
+    let head = if by_position { head.min(after.saturating_add(events)) } else { head };
     let rows = sqlx::query(AssertSqlSafe(text))
         .bind(namespace)
         .bind(after)
@@ -205,6 +254,7 @@ pub(crate) async fn page(
         .bind(&filter.prefix)
         .bind(&filter.correlation_id)
         .bind(batches)
+        .bind(run)
         .fetch_all(connection)
         .await?;
     let Some(first) = rows.first() else { return Ok((Vec::new(), after)) };
