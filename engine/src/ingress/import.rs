@@ -19,6 +19,7 @@ use super::files::rows_of;
 use super::ready::Read;
 use super::take::Way;
 use super::unknown_source;
+use crate::background::millis;
 use crate::crash::commit;
 use crate::log::trust_of;
 use crate::node::Node;
@@ -49,7 +50,8 @@ pub(crate) async fn import(node: &Arc<Node>) -> Result<usize, Error> {
         let now = node.clock.now();
         let until = now.after(TAKEN_FOR.into());
         let mut connection = node.database.keepers.acquire().await?;
-        let taken = table::take(&mut connection, node.id, (now, until), AT_ONCE).await;
+        let whose = (node.id, millis(node.options.tuning.dead_after));
+        let taken = table::take(&mut connection, whose, (now, until), AT_ONCE).await;
         let taken = commit!("import_take", taken)?;
         drop(connection);
         if taken.is_empty() {

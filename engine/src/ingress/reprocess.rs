@@ -10,6 +10,7 @@ use futures::future::join_all;
 use super::again::{Again, Mode};
 use super::reads::filter_of;
 use super::unknown_source;
+use crate::background::millis;
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::intake::IntakeRow;
@@ -33,7 +34,8 @@ pub(crate) async fn reprocess(node: &Arc<Node>) -> Result<usize, Error> {
         let now = node.clock.now();
         let until = now.after(TAKEN_FOR.into());
         let mut connection = node.database.keepers.acquire().await?;
-        let taken = table::take(&mut connection, node.id, (now, until), AT_ONCE).await;
+        let whose = (node.id, millis(node.options.tuning.dead_after));
+        let taken = table::take(&mut connection, whose, (now, until), AT_ONCE).await;
         let taken = commit!("reprocess_take", taken)?;
         drop(connection);
         if taken.is_empty() {

@@ -225,11 +225,11 @@ pub(crate) async fn remove_abandoned(
 /// Takes imports with waiting rows, the oldest of a source, see [`LongWork::take`].
 pub(crate) async fn take(
     connection: &mut PgConnection,
-    node: i32,
+    whose: (i32, i64),
     times: (Time, Time),
     limit: i64,
 ) -> Result<Vec<ImportRow>, sqlx::Error> {
-    WORK.take(connection, node, times, limit).await?.iter().map(import_row).collect()
+    WORK.take(connection, whose, times, limit).await?.iter().map(import_row).collect()
 }
 
 /// A piece with rows to process.

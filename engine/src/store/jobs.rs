@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::acts::{self, Act};
 use super::moment::Moment;
+use super::nodes::is_gone;
 use super::spaces::{Found, Waiting, share};
 
 mod items;
@@ -167,14 +168,13 @@ pub(crate) fn jobs_claim() -> String {
         "-- jobs_claim\n{}, \
          picked as (select p.due_id, p.paid_until from due d cross join lateral (\
            select j.id as due_id, j.next_at as paid_until from jobs j where j.namespace = d.namespace \
-           and j.state in ('canary', 'running') and j.next_at <= $3 and (j.leased_until is null or j.leased_until < $3 \
-           or not exists (select 1 from nodes n where n.id = j.node and n.stopped_at is null \
-             and n.seen_at >= clock_timestamp() - $4 * interval '1 millisecond')) \
+           and j.state in ('canary', 'running') and j.next_at <= $3 and (j.leased_until is null or j.leased_until < $3 or {}) \
            order by j.next_at limit {} for update skip locked) p), \
          taken as (update jobs set node = $2, leased_until = $5, next_at = $6, tries = tries + 1 \
            from picked where id = due_id returning {COLUMNS}, paid_until, tries) \
          select t.last, {COLUMNS}, paid_until, tries from turn t left join taken on true",
         WAITING.due_spaces(),
+        is_gone("j.node", "$4"),
         share("$7"),
     )
 }

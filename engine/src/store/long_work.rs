@@ -1,5 +1,5 @@
 //! Work that continues in pieces, one node at a time: imports and reprocessings. A node takes it for a while; after its
-//! death it is due then.
+//! death others may take it.
 
 use backstitch_saga::Time;
 use sqlx::AssertSqlSafe;
@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::nodes::is_gone;
 
 /// A table of such work. Its rows have `id`, `namespace`, `state`, `due_at`, `taken_by`, `taken_until` and `waits_for`.
 pub(crate) struct LongWork {
@@ -18,22 +19,28 @@ pub(crate) struct LongWork {
 }
 
 impl LongWork {
-    /// Takes what has its turn, at most one row of a namespace, so that no other node does before `until`.
+    /// Takes what has its turn, at most one row of a namespace, so that no other node does before `until`. What a node
+    /// that is gone had taken is free at once.
     pub(crate) async fn take(
         &self,
         connection: &mut PgConnection,
-        node: i32,
+        (node, dead_after): (i32, i64),
         (now, until): (Time, Time),
         limit: i64,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let LongWork { table, columns, when } = self;
+        let is_free = |row: &str| {
+            let gone = is_gone(&format!("{row}.taken_by"), "$5");
+            format!("({row}.taken_until is null or {row}.taken_until <= $2 or {gone})")
+        };
+        let (o, p) = (is_free("o"), is_free("p"));
         let text = format!(
             "-- {table}_take\n\
              with due as (select distinct on (o.namespace) o.id, o.due_at from {table} o \
-                 where o.state = 'running' and o.due_at <= $2 and (o.taken_until is null or o.taken_until <= $2) {when} \
+                 where o.state = 'running' and o.due_at <= $2 and {o} {when} \
                  order by o.namespace, o.due_at), \
                picked as (select p.id from {table} p where p.id in (select d.id from due d order by d.due_at limit $4) \
-                 and p.state = 'running' and (p.taken_until is null or p.taken_until <= $2) for update skip locked) \
+                 and p.state = 'running' and {p} for update skip locked) \
              update {table} t set taken_by = $1, taken_until = $3 from picked p where t.id = p.id returning {columns}"
         );
         sqlx::query(AssertSqlSafe(text))
@@ -41,6 +48,7 @@ impl LongWork {
             .bind(Moment(now))
             .bind(Moment(until))
             .bind(limit)
+            .bind(dead_after)
             .fetch_all(connection)
             .await
     }

@@ -88,6 +88,15 @@ pub(crate) async fn seen(
     rows.iter().map(peer).collect()
 }
 
+/// Returns the condition that the node of a column has died or left, by the clock of the database. `dead_after` is a
+/// parameter, in milliseconds.
+pub(crate) fn is_gone(node: &str, dead_after: &str) -> String {
+    format!(
+        "not exists (select 1 from nodes n where n.id = {node} and n.stopped_at is null \
+           and n.seen_at >= clock_timestamp() - {dead_after} * interval '1 millisecond')"
+    )
+}
+
 /// Leaves the nodes: others take over the rest immediately.
 pub(crate) async fn leave(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
     sqlx::query("-- nodes_leave\nupdate nodes set stopped_at = clock_timestamp() where id = $1")

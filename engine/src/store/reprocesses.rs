@@ -95,11 +95,11 @@ pub(crate) async fn create(
 /// Takes those that have documents to process, see [`LongWork::take`].
 pub(crate) async fn take(
     connection: &mut PgConnection,
-    node: i32,
+    whose: (i32, i64),
     times: (Time, Time),
     limit: i64,
 ) -> Result<Vec<ReprocessRow>, sqlx::Error> {
-    WORK.take(connection, node, times, limit).await?.iter().map(reprocess_row).collect()
+    WORK.take(connection, whose, times, limit).await?.iter().map(reprocess_row).collect()
 }
 
 /// Returns the next documents with their bytes, which are missing for erased ones: as many as have so many bytes

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::moment::Moment;
+use super::nodes::is_gone;
 
 /// A line of the table `subscription`, with the head of its log.
 #[derive(Clone, Debug)]
@@ -229,34 +230,36 @@ pub(crate) struct Standing {
 pub(crate) async fn standing(
     connection: &mut PgConnection,
     now: Time,
+    dead_after: i64,
 ) -> Result<Standing, sqlx::Error> {
-    let row = sqlx::query(
+    let gone = is_gone("s.taken_by", "$2");
+    let text = format!(
         "-- subscription_standing\n\
          select count(*) filter (where s.position < h.position and (s.retry_at is null or s.retry_at <= $1) \
-           and (s.taken_until is null or s.taken_until <= $1)), count(s.stopped_at), \
+           and (s.taken_until is null or s.taken_until <= $1 or {gone})), count(s.stopped_at), \
          coalesce(max(h.position - s.position), 0) \
-         from subscription s join log_head h on h.namespace = s.namespace where s.state = 'active'",
-    )
-    .bind(Moment(now))
-    .fetch_one(connection)
-    .await?;
+         from subscription s join log_head h on h.namespace = s.namespace where s.state = 'active'"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(Moment(now)).bind(dead_after);
+    let row = query.fetch_one(connection).await?;
     Ok(Standing { due: row.try_get(0)?, stopped: row.try_get(1)?, behind: row.try_get(2)? })
 }
 
 /// Takes subscriptions that have events to deal with, those first that waited longest, so that no other node does
-/// before `until`. A node that dies leaves them due then.
+/// before `until`. Those of a node that has died or left are free at once.
 pub(crate) async fn take(
     connection: &mut PgConnection,
-    node: i32,
+    (node, dead_after): (i32, i64),
     (now, until): (Time, Time),
     limit: i64,
 ) -> Result<Vec<SubscriptionRow>, sqlx::Error> {
+    let gone = is_gone("s.taken_by", "$5");
     let text = format!(
         "-- subscription_take\n\
          with picked as (select s.namespace, s.name, h.position from subscription s \
            join log_head h on h.namespace = s.namespace \
            where s.state = 'active' and s.position < h.position and (s.retry_at is null or s.retry_at <= $2) \
-           and (s.taken_until is null or s.taken_until <= $2) \
+           and (s.taken_until is null or s.taken_until <= $2 or {gone}) \
            order by s.taken_until nulls first, s.namespace, s.name limit $4 for update of s skip locked) \
          update subscription s set taken_by = $1, taken_until = $3 from picked h \
          where s.namespace = h.namespace and s.name = h.name returning {COLUMNS}"
@@ -266,6 +269,7 @@ pub(crate) async fn take(
         .bind(Moment(now))
         .bind(Moment(until))
         .bind(limit)
+        .bind(dead_after)
         .fetch_all(connection)
         .await?;
     rows.iter().map(subscription_row).collect()

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
 use super::{EVENTS_AT_ONCE, filter_of};
-use crate::background::{BackgroundTask, once};
+use crate::background::{BackgroundTask, millis, once};
 use crate::crash::commit;
 use crate::log::{trust_of, view};
 use crate::node::Node;
@@ -48,10 +48,11 @@ pub(crate) async fn serve(node: Arc<Node>) {
 /// Processes the events that are due in all subscriptions. Returns the number of started runs.
 pub(crate) async fn dispatch(node: &Arc<Node>) -> Result<usize, Error> {
     let mut started = 0;
+    let dead_after = millis(node.options.tuning.dead_after);
     loop {
         let now = node.clock.now();
         let mut connection = node.database.keepers.acquire().await?;
-        let standing = table::standing(&mut connection, now).await?;
+        let standing = table::standing(&mut connection, now, dead_after).await?;
         let number = |count: i64| usize::try_from(count).unwrap_or_default();
         node.counters.subscriptions_stopped.set(number(standing.stopped));
         node.counters.subscriptions_behind.set(number(standing.behind));
@@ -59,9 +60,10 @@ pub(crate) async fn dispatch(node: &Arc<Node>) -> Result<usize, Error> {
             return Ok(started);
         }
         let until = now.after(TAKEN_FOR.into());
+        let whose = (node.id, dead_after);
         let taken = commit!(
             "subscription_take",
-            table::take(&mut connection, node.id, (now, until), AT_ONCE).await
+            table::take(&mut connection, whose, (now, until), AT_ONCE).await
         )?;
         // The connection is not kept while runs are started.
         drop(connection);

@@ -186,7 +186,7 @@ async fn a_node_that_dies_between_the_rows_and_their_counts_counts_none_twice() 
     for _ in 0..2 {
         sqlx::query("with gone as (delete from import_refused) \
             update import set state = 'running', ended_at = null, accepted = 500, duplicates = 0, refused = 0, due_at = now(), taken_by = 77, \
-            taken_until = now() - interval '1 second'")
+            taken_until = now() + interval '1 hour'")
             .execute(&mut owner)
             .await
             .unwrap();
@@ -204,6 +204,41 @@ async fn a_node_that_dies_between_the_rows_and_their_counts_counts_none_twice() 
         assert_eq!(rows[0]["code"], "schema_violation");
     }
     assert_eq!(count_events(&server).await, 600);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_import_that_a_node_has_taken_waits_for_it_until_the_node_is_gone() {
+    let server = server().await;
+    let receipt = file(&server, LINES, lines(0, 3)).await;
+    let view = done(&server, &receipt).await;
+    let other = server.beside().await;
+    let mut owner = PgConnection::connect(server.database()).await.unwrap();
+    sqlx::query(
+        "update import set state = 'running', ended_at = null, accepted = 0, due_at = now() - interval '1 second', \
+         taken_by = (select max(id) from nodes), taken_until = now() + interval '1 hour'",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    let piece: Vec<u8> = lines(0, 3)
+        .lines()
+        .flat_map(|row| {
+            let length = u32::try_from(row.len()).unwrap().to_be_bytes();
+            length.into_iter().chain(row.bytes()).collect::<Vec<u8>>()
+        })
+        .collect();
+    sqlx::query("insert into import_piece (import, number, first_row, rows, body) select id, pieces, 1, 3, $1 from import")
+        .bind(&piece)
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    server.engine.run_once(BackgroundTask::Import).await.unwrap();
+    let path = format!("/v1/imports/{}", view["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.json()["state"], "running");
+    other.stopped().await;
+    server.engine.run_once(BackgroundTask::Import).await.unwrap();
+    assert_eq!(counts(&done(&server, &receipt).await), [3, 3, 0, 0, 0]);
     server.stopped().await;
 }
 

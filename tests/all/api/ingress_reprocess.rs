@@ -164,7 +164,7 @@ async fn documents_of_a_page_whose_node_died_are_counted_as_what_became_of_them(
         assert_eq!(counts, [18, 42, 0, 1, 0].map(|count| json!(count)), "{view}");
         // As if the node had died after it had written the events, and before it had counted them.
         let lost = "update reprocess set after = $1, changed = 0, same = 0, failed = 0, refused = 0, overtaken = 0, \
-            state = 'running', ended_at = null, taken_until = null";
+            state = 'running', ended_at = null, taken_by = 77, taken_until = now() + interval '1 hour'";
         sqlx::query(lost).bind(after).execute(&mut owner).await.unwrap();
     }
     assert_eq!(events(&server).await, 138);

@@ -106,7 +106,7 @@ async fn a_cursor_that_was_not_moved_starts_nothing_twice() {
     let mut owner = PgConnection::connect(server.database()).await.unwrap();
     // As if nodes had died after their starts, again and again, with the subscription in their hands.
     for _ in 0..3 {
-        sqlx::query("update subscription set position = 0, taken_by = 77, taken_until = now() - interval '1 second'")
+        sqlx::query("update subscription set position = 0, taken_by = 77, taken_until = now() + interval '1 hour'")
             .execute(&mut owner)
             .await
             .unwrap();
