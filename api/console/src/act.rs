@@ -159,7 +159,7 @@ fn wrong(name: &str, message: String) -> Problem {
     let mut problem = Problem::new(422, "invalid_request", title, "Nothing was done.");
     let Violation { pointer, code, message } =
         Violation::new(format!("/{name}"), "invalid_value", message);
-    problem.errors.push(Wrong { pointer, code: code.to_string(), message });
+    problem.errors.push(Wrong { pointer, code, message });
     problem
 }
 
