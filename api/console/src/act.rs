@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use backstitch_saga::Violation;
 use backstitch_saga::protocol::CredentialSecret;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::ask::{Ask, NAMESPACE, Problem, Wrong, form_body};
 use crate::form::{document, filled};
@@ -26,7 +27,7 @@ const INSTEAD_OF_THE_PAGE: [(HeaderName, &str); 3] = [
 /// The id of what was made.
 #[derive(Deserialize)]
 struct Made {
-    id: Option<uuid::Uuid>,
+    id: Option<Uuid>,
 }
 
 /// The problem of a form that was refused, shown beside it.
@@ -34,6 +35,8 @@ struct Made {
 #[template(path = "refused.html")]
 struct Refused {
     problem: Problem,
+    /// Another idempotency key, where the answer is final for the one of the form.
+    key: Option<String>,
 }
 
 /// The secret of a credential, which is shown this once.
@@ -54,8 +57,9 @@ impl Form {
         Form(form_urlencoded::parse(body).into_owned().collect())
     }
 
+    /// Returns the last field of a name: what was answered beside a form comes after what the page said.
     fn text(&self, name: &str) -> &str {
-        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+        self.0.iter().rfind(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
 
     /// Returns the page that it was sent on.
@@ -67,22 +71,25 @@ impl Form {
 /// Executes the request of a form, and goes on to the page that it names. A script that sends a form gets the problem,
 /// or the address to go on.
 pub(crate) async fn act(ask: Ask, body: Body) -> Response {
-    let (problem, back) = match form_body(body).await {
+    let (problem, back, has_key) = match form_body(body).await {
         Some(body) => {
             let form = Form::of(&body);
             match done(&ask, &form).await {
                 Ok(response) => return for_script(&ask, response),
-                Err(problem) => (problem, form.back()),
+                Err(problem) => (problem, form.back(), !form.text("key").is_empty()),
             }
         }
         None => {
             let title = "The form is too large, or came too slowly";
-            (Problem::new(413, "body_too_large", title, "Nothing was done."), "/console".to_owned())
+            let problem = Problem::new(413, "body_too_large", title, "Nothing was done.");
+            (problem, "/console".to_owned(), false)
         }
     };
     if ask.is_script() && problem.status != 401 {
+        let key = (has_key && problem.status == 409).then(|| Uuid::new_v4().to_string());
         let status = StatusCode::from_u16(problem.status);
-        return html(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &Refused { problem });
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return html(status, &Refused { problem, key });
     }
     for_script(&ask, ask.refused(problem, back).await)
 }

@@ -306,6 +306,7 @@ async fn what_is_wrong_with_a_form_stands_beside_what_was_typed() {
     browser.click("details.deed button.main").await;
     browser.says("invalid_schedule").await;
     browser.says("/cron").await;
+    browser.shoot("form-refused-desk-light").await;
     let kept = browser.run(&format!("return document.querySelector('{document}').value")).await;
     assert!(kept.as_str().unwrap().contains("61 * * * *"), "{kept}");
     assert!(browser.place().await.ends_with("/console/schedules"));
