@@ -41,6 +41,7 @@ counters! {
     clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     indexes_mended: "backstitch_indexes_mended_total", "Runs whose index rows differed from their journals and were mended", true;
     log_heads_mended: "backstitch_log_heads_mended_total", "Heads of logs that were lost or wrong and were set right by the positions that were given.", true;
+    log_batches_restored: "backstitch_log_batches_restored_total", "Batches of events that had lost their position, or were not announced, and were given one.", true;
     schedules_mended: "backstitch_schedules_mended_total", "Schedules that would have been looked at too late, by a lost row or a corrected clock, and were set right.", true;
     damaged: "backstitch_journals_damaged_total", "Runs put aside because their journals cannot be read", true;
     late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;

@@ -90,6 +90,7 @@ pub const COMMITS: &[&str] = &[
     "log_drop",
     "log_head_mend",
     "log_number",
+    "log_positions_restore",
     "migrations_claim",
     "migrations_create",
     "migrations_finish",

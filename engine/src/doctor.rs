@@ -75,6 +75,10 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     if mend && !runs.is_empty() {
         diagnosis.mended += self::mend(node, &mut connection, &runs, PATIENT).await?;
     }
+    let misfits = events::lines(&mut connection).await?;
+    if mend {
+        crate::log::restore_positions(node).await?;
+    }
     for head in crate::log::examine_heads(node, mend).await? {
         tell(&mut diagnosis, head);
     }
@@ -84,7 +88,7 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     for queue in crate::flow::damaged_rows(&mut connection).await? {
         tell(&mut diagnosis, queue);
     }
-    for line in events::lines(&mut connection).await? {
+    for line in misfits {
         tell(&mut diagnosis, line);
     }
     Ok(diagnosis)

@@ -63,6 +63,8 @@ struct Inner {
     keys: Walked,
     /// Runs with completions that cannot be reported.
     completions: Walked,
+    /// Batches of events that have no position and cannot be given one.
+    unnumbered: Walked,
 }
 
 /// Results of a walk over all objects of a kind: by namespace and name.
@@ -117,6 +119,7 @@ impl Health {
             schedules: Walked::default(),
             keys: Walked::default(),
             completions: Walked::default(),
+            unnumbered: Walked::default(),
         };
         Health { inner: Mutex::new(inner), began: Instant::now(), writing: Mutex::default() }
     }
@@ -200,6 +203,17 @@ impl Health {
     /// them has been known.
     pub(crate) fn stuck_completions(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         self.change(|inner| inner.completions.of(namespace))
+    }
+
+    /// Notes all batches of events that have no position and cannot be given one. Returns those that were not known.
+    pub(crate) fn unnumbered_found(&self, found: Vec<Place>) -> Vec<Place> {
+        self.change(|inner| inner.unnumbered.note(found, true))
+    }
+
+    /// Returns the batches of a namespace that have no position and cannot be given one, and for how long that is
+    /// known.
+    pub(crate) fn unnumbered(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        self.change(|inner| inner.unnumbered.of(namespace))
     }
 
     /// Notes what is wrong with the key of leases. Returns whether it was not known.

@@ -2,9 +2,9 @@
 //! differences.
 //!
 //! There should be nothing to repair. But if a row is lost, by a defect, a restored table or somebody's SQL, its run
-//! must not stop for ever: the journal has the truth. Five walks take turns: over the runs that have not ended, the
-//! offered tasks, all journals, the schedules, and the heads of logs. Each has a share of the time that it does not
-//! exceed.
+//! must not stop for ever: the journal has the truth. Six walks take turns: over the runs that have not ended, the
+//! offered tasks, all journals, the schedules, the events, and the heads of logs. Each has a share of the time that it
+//! does not exceed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +57,7 @@ struct Turns {
     offered: Turn<Uuid>,
     journaled: Turn<Uuid>,
     schedules: Turn<(String, String)>,
+    events: Turn<Uuid>,
     heads: Turn<String>,
 }
 
@@ -158,7 +159,25 @@ pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
             }
         }
     }
-    Ok(found + check_schedules(node, every).await? + check_heads(node, every).await?)
+    found += check_schedules(node, every).await?;
+    found += check_events(node, every).await?;
+    Ok(found + check_heads(node, every).await?)
+}
+
+/// Continues the walk over events. Returns the number of batches that were given positions.
+async fn check_events(node: &Node, every: Duration) -> Result<usize, Error> {
+    let budget = node.checked.change(|turns| turns.events.budget());
+    let (began, mut restored) = (Instant::now(), 0);
+    while began.elapsed() < budget && node.checked.change(|turns| turns.events.goes_on(every)) {
+        let after = node.checked.change(|turns| turns.events.after);
+        let (more, last) = log::check_positions(node, after).await?;
+        restored += more;
+        node.checked.change(|turns| turns.events.stop_at(last));
+        if last.is_none() {
+            break;
+        }
+    }
+    Ok(restored)
 }
 
 /// Continues the walk over heads of logs. Returns the number of repairs.

@@ -172,27 +172,6 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
     let writes = trouble.map(|what| condition("WritesFail", what, Duration::ZERO));
     let sessions =
         node.shortage().map(|(since, message)| condition("SessionsMissing", message, since));
-    let unreadable = |kind: &str, things: &str, (names, since): (Vec<String>, Duration)| {
-        let first = names.first().map_or("", String::as_str);
-        condition(kind, format!("{} {things}, such as '{first}'", names.len()), since)
-    };
-    let schedules = node.health.damaged_schedules(namespace).map(|found| {
-        let things = "schedules cannot be read and start nothing: repair their rows, or delete them and put them again";
-        unreadable("SchedulesDamaged", things, found)
-    });
-    let queues = node.flow.damaged(namespace).map(|found| {
-        let things =
-            "queues cannot be read and hand out nothing: set their policies anew, or delete them";
-        unreadable("QueuesDamaged", things, found)
-    });
-    let keyless = node.health.keyless(namespace).map(|found| {
-        let things = "runs have a business key that another run was started with while its line was lost: end one of each two";
-        unreadable("KeysTaken", things, found)
-    });
-    let completions = node.health.stuck_completions(namespace).map(|found| {
-        let things = "runs have an attempt that a worker completed in its own transaction and that cannot be reported, as its row in the table fences or the journal is damaged: the log says why";
-        unreadable("CompletionsStuck", things, found)
-    });
     let held_up =
         node.health.held_up().map(|(since, message)| condition("BatchHeldUp", message, since));
     let key = node.health.lease_key();
@@ -204,13 +183,33 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
         );
         condition("IndexCheckSlow", message, Duration::ZERO)
     });
-    let of_node = clock
-        .into_iter()
-        .chain(stepped)
-        .chain(writes)
-        .chain(sessions)
-        .chain(slow)
-        .chain(held_up)
-        .chain(key);
-    of_node.chain(schedules).chain(queues).chain(keyless).chain(completions).collect()
+    let of_node = clock.into_iter().chain(stepped).chain(writes).chain(sessions).chain(slow);
+    let told = unreadable(node, namespace).into_iter().map(|(kind, things, (names, since))| {
+        let first = names.first().map_or("", String::as_str);
+        condition(kind, format!("{} {things}, such as '{first}'", names.len()), since)
+    });
+    of_node.chain(held_up).chain(key).chain(told).collect()
+}
+
+/// Names of objects with a problem, and for how long the first of them has had it.
+type Told = (Vec<String>, Duration);
+
+/// Returns the objects of a namespace that cannot be read or served: the kind of the condition, what they are, and
+/// their names.
+fn unreadable(node: &Node, namespace: &str) -> Vec<(&'static str, &'static str, Told)> {
+    let schedules = "schedules cannot be read and start nothing: repair their rows, or delete them and put them again";
+    let queues =
+        "queues cannot be read and hand out nothing: set their policies anew, or delete them";
+    let keyless = "runs have a business key that another run was started with while its line was lost: end one of each two";
+    let completions = "runs have an attempt that a worker completed in its own transaction and that cannot be reported, as its row in the table fences or the journal is damaged: the log says why";
+    let unnumbered = "batches of events have no position, so that nobody reads them, and do not fit the positions that are missing: backstitch doctor names both";
+    let health = &node.health;
+    let all = [
+        ("SchedulesDamaged", schedules, health.damaged_schedules(namespace)),
+        ("QueuesDamaged", queues, node.flow.damaged(namespace)),
+        ("KeysTaken", keyless, health.keyless(namespace)),
+        ("CompletionsStuck", completions, health.stuck_completions(namespace)),
+        ("EventsUnnumbered", unnumbered, health.unnumbered(namespace)),
+    ];
+    all.into_iter().filter_map(|(kind, things, found)| Some((kind, things, found?))).collect()
 }

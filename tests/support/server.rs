@@ -1,6 +1,7 @@
 //! A server on a database of its own, and what it takes to ask it anything over HTTP.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use backstitch_api::{Access, Limits, ServerConfig, serve};
 use backstitch_engine::{Engine, Options};
@@ -123,6 +124,17 @@ impl Server {
             options.ceilings.all = ceiling.or(options.ceilings.all);
         };
         Server::of(node(&database, limit).await, database, config).await
+    }
+
+    /// Returns a server that checks its indexes when it is asked to only.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_unchecked(access: Access) -> Server {
+        let database = database().await;
+        let unchecked = |options: &mut Options| options.tuning.check_every = Duration::MAX;
+        let engine = node(&database, unchecked).await;
+        Server::of(engine, database, ServerConfig { access, ..ServerConfig::default() }).await
     }
 
     /// Returns a server that takes envelopes of what clients have encrypted, whatever a schema says.

@@ -1,5 +1,5 @@
-//! Contradictions between documents, imports and events, for people. None of them is repaired: the log is never
-//! rewritten.
+//! Contradictions between documents, imports and events, for people. None of them is repaired, as the log is never
+//! rewritten; but events without a position get one when doctor mends.
 
 use sqlx::postgres::PgConnection;
 

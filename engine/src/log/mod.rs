@@ -36,7 +36,7 @@ pub(crate) use emitted::{
 };
 pub(crate) use executor::Executor;
 pub(crate) use heads::serve as serve_heads;
-pub(crate) use mend::{check_heads, examine_heads};
+pub(crate) use mend::{check_heads, check_positions, examine_heads, restore_positions};
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
 pub(crate) use reads::{reached, view};
@@ -71,6 +71,8 @@ pub(crate) struct Log {
     looked_back: Mutex<Option<Instant>>,
     /// Rings when runs have emitted something.
     emitted: Notify,
+    /// Batches without a position that the check of indexes has found.
+    unnumbered: mend::Found,
     /// Changes when positions were given.
     numbered: watch::Sender<u64>,
     /// Heads that readers at this node wait for.
@@ -89,6 +91,7 @@ impl Log {
             damage_told: Mutex::new(None),
             looked_back: Mutex::new(None),
             emitted: Notify::new(),
+            unnumbered: mend::Found::default(),
             numbered: watch::Sender::new(0),
             heads: heads::Heads::default(),
         };

@@ -23,6 +23,7 @@ mod log_in_transactions;
 mod log_retention;
 mod lost_rows;
 mod nodes;
+mod positions;
 mod retention;
 mod roles;
 mod runs;

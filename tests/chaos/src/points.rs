@@ -38,6 +38,7 @@ const RARE: &[(&str, &str)] = &[
     ("contracts_change", "an operator changes a contract, of which the trials only register some"),
     ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
     ("log_head_mend", "the head of a log was lost"),
+    ("log_positions_restore", "a row of position or announced was lost"),
     ("workers_sign_off", "a worker ends its session, which those of the trials do not"),
     ("workers_go", "half a minute after a worker was last heard of"),
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),

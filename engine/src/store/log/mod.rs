@@ -19,8 +19,11 @@ pub(crate) use emitted::{
     EmittedRow, due as emitted_due, first as first_emitted, last as last_emitted, taken,
 };
 pub(crate) use load::{KnownEvent, Loaded, Wanted, load};
-pub(crate) use mend::{WrongHead, set_head_right, wrong_heads};
-pub(crate) use number::{backlog, due, number};
+pub(crate) use mend::{
+    Placement, Positions, WrongHead, place, positions, set_head_right, still_unnumbered,
+    unnumbered, wrong_heads,
+};
+pub(crate) use number::{backlog, due, lock_heads, number};
 pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, newest_of_stream, page};
 pub(crate) use write::{Append, NewEvent, NewHead, NewKey, Written, is_written};
 

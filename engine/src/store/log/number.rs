@@ -43,12 +43,11 @@ pub(crate) struct Numbered {
     pub(crate) more: bool,
 }
 
-/// Gives positions to announced batches of these namespaces, in a transaction of the caller. Waits for concurrent
-/// callers.
-pub(crate) async fn number(
+/// Locks the heads of these namespaces, in a transaction of the caller, and makes those that are missing.
+pub(crate) async fn lock_heads(
     connection: &mut PgConnection,
     namespaces: &[String],
-) -> Result<Numbered, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let locked: Vec<String> = sqlx::query_scalar(
         "-- log_head_lock\nselect namespace from log_head where namespace = any($1) order by namespace for update",
     )
@@ -81,6 +80,15 @@ pub(crate) async fn number(
         .fetch_all(&mut *connection)
         .await?;
     }
+    Ok(())
+}
+
+/// Gives positions to announced batches of these namespaces, in a transaction of the caller. Waits for whoever does so.
+pub(crate) async fn number(
+    connection: &mut PgConnection,
+    namespaces: &[String],
+) -> Result<Numbered, sqlx::Error> {
+    lock_heads(connection, namespaces).await?;
     let row = sqlx::query(
         "-- log_number\n\
          with due as materialized (select t.id from unnest($1::text[]) as s(namespace) cross join lateral \
