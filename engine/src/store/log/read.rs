@@ -139,13 +139,13 @@ pub(crate) async fn event(
     query.fetch_optional(connection).await?.as_ref().map(event_row).transpose()
 }
 
-/// Which of the events that were found are wanted.
+/// Condition for the wanted ones of the events that were found.
 const WANTED: &str = "p.upto - p.n + 1 + e.ord > $2 and p.upto - p.n + 1 + e.ord <= $3 \
     and ($7::text is null or e.type = $7) and ($8::text is null or starts_with(e.type, $8))";
 /// The parameters that only some of the statements need, so that all have the same.
 const UNUSED: &str = "$6::text is null and $9::text is null and $11::uuid is null";
 
-/// Whether a row of milestones was written with records of a run.
+/// Condition for rows of milestones that were written with records of a run.
 const OF_RUN: &str =
     "written_with = any(array(select j.batch from journal j where j.run_id = $11::uuid))";
 
