@@ -21,6 +21,7 @@ pub const MUST: &[&str] = &[
     "call without an answer",
     "effect asked for twice",
     "instant of a schedule",
+    "document answered",
 ];
 
 /// Counters of the engines themselves, and the names of their metrics.

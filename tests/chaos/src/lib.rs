@@ -21,6 +21,7 @@ pub mod program;
 pub mod proxy;
 pub mod report;
 pub mod schedules;
+pub mod senders;
 pub mod server;
 pub mod shapes;
 pub mod stage;

@@ -1,7 +1,7 @@
 //! The random plan: programs, load and faults that all follow from one seed; then everything is healed, the runs come
 //! to their ends, and what is left behind is checked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::program::Program;
 use crate::proxy::Way;
 use crate::report::{Report, Spans};
 use crate::schedules::{self, Schedules};
+use crate::senders::Senders;
 use crate::server::{base_backup, can_mount};
 use crate::stage::Ground;
 use crate::trial::until_ended;
@@ -60,6 +61,7 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     let mut chance = Chance::new(plan.seed);
     let field = Field::set(ground, plan.bug.as_deref()).await?;
     let mut programs = generate::programs(&mut chance, 24);
+    programs.iter_mut().for_each(|program| program.told = true);
     let canary = Program::new("canary").task("sing", &[], Script { adds: 1, ..Script::default() });
     let poison =
         Program::new("poison").task("kill", &[], Script { kills: true, ..Script::default() });
@@ -69,6 +71,7 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
         api.register(program).await?;
     }
     let mut watched = Schedules::begin(&api).await?;
+    let senders = Senders::begin(&api, &mut chance.fork()).await?;
     let tending = field.tend();
     let load = Load::new(&field, &programs);
     let sizes = field.sizes().await;
@@ -101,6 +104,8 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     knowledge.serial_keys = load.serial_keys();
     knowledge.interfered.extend(poisoned);
     knowledge.ended = drain(&api, &mut violations).await?;
+    let (documents, wrong) = senders.end(&api, &told(&programs, &knowledge.ended)).await?;
+    violations.extend(wrong);
     leaks(&field, &sizes, &mut violations).await;
     // What was shown must be shown by engines that remember nothing.
     for engine in &field.engines {
@@ -118,6 +123,8 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     count(&field, &evidence, report);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     report.count("instant of a schedule", instants as f64);
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    report.count("document answered", documents as f64);
     for (mark, what) in [
         ("PostgreSQL had died of it", "PostgreSQL died of a full disk"),
         ("the standby is the primary", "standby promoted"),
@@ -262,6 +269,14 @@ async fn drain(api: &Api, violations: &mut Vec<Violation>) -> anyhow::Result<Has
         }
         return Ok(ended);
     }
+}
+
+/// The runs of programs that the log is told of.
+fn told(programs: &[Program], ended: &HashMap<Uuid, Value>) -> Vec<Uuid> {
+    let told: HashSet<&str> =
+        programs.iter().filter(|program| program.told).map(|program| &*program.name).collect();
+    let is_told = |view: &Value| view["workflow"].as_str().is_some_and(|name| told.contains(name));
+    ended.iter().filter(|(_, view)| is_told(view)).map(|(run, _)| *run).collect()
 }
 
 /// I15: what engines hold once all is quiet is about what they held before.

@@ -117,6 +117,8 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// Conditions on which its runs begin.
     pub sequence: Option<Sequence>,
+    /// Whether the starts and ends of its runs are events of the log.
+    pub told: bool,
 }
 
 /// Required end of a run without interference.
@@ -136,7 +138,7 @@ impl Program {
     /// Returns a program of this name without steps.
     #[must_use]
     pub fn new(name: &str) -> Program {
-        Program { name: name.to_owned(), steps: Vec::new(), sequence: None }
+        Program { name: name.to_owned(), steps: Vec::new(), sequence: None, told: false }
     }
 
     /// Returns the same, each run of which waits for the others under `serial_key`, and for `fact` on `subject`.
@@ -248,6 +250,9 @@ impl Program {
         let mut definition = json!({ "name": self.name, "version": 1, "steps": steps });
         if let Some(last) = self.steps.last() {
             definition["output"] = json!({ "path": format!("/steps/{}", last.id) });
+        }
+        if self.told {
+            definition["milestones"] = json!(["started", "ended"]);
         }
         if let Some(Sequence { serial_key, requires: (fact, on) }) = &self.sequence {
             definition["sequence"] = json!({

@@ -13,7 +13,8 @@ pub use time::{calm_lateness, lateness};
 /// A checker: what of the evidence must never be.
 pub type Checker = fn(&Evidence) -> Vec<Violation>;
 
-/// All checkers, by invariant. The others (I11, I12, I14, I15) are drills of their own: see `drills`.
+/// All checkers, by invariant. The others (I11, I12, I14 to I16) are checked in `drills`, `schedules`, `plan` and
+/// `senders`.
 pub const CHECKERS: &[(&str, &str, Checker)] = &[
     ("I1", "a run has one terminal state, for ever", runs::one_end),
     ("I2", "nothing acknowledged is lost", acks::nothing_acknowledged_is_lost),
