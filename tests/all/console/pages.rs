@@ -373,3 +373,26 @@ async fn a_credential_is_made_and_rotated_and_its_secret_is_shown_once() {
     Viewer::with(&server, &second).await;
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn a_form_that_the_state_of_things_refused_can_be_sent_again_with_another_reason() {
+    let server = Server::start(Access::Open).await;
+    let viewer = Viewer::at_open(&server);
+    let run = parked(&server, "order", "o-1", "declined").await;
+    let place = format!("/console/runs/{run}");
+    let hidden = form(&viewer.page(&place).await, "Retry");
+    let killed = posted(&server, &format!("/v1/runs/{run}/kill"), json!({ "reason": "r" })).await;
+    assert!(killed.status < 300, "{killed:?}");
+    let mut fields: Vec<(String, String)> = hidden;
+    for reason in ["First", "Second", "Third"] {
+        let mut sent: Vec<(&str, &str)> =
+            fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        sent.push(("f.s.reason", reason));
+        let answer = send(viewer.form("/console/act", &sent).header("hx-request", "true")).await;
+        assert_eq!(answer.status, 409, "{reason}: {answer:?}");
+        let key = attribute(&answer.text, "name=\"key\" value=\"").expect("another key");
+        assert!(fields.iter().all(|(_, value)| *value != key), "{answer:?}");
+        fields.push(("key".to_owned(), key));
+    }
+    server.stopped().await;
+}
