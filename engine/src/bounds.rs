@@ -93,6 +93,7 @@ pub fn bounds() -> Vec<Section> {
         ("Sources", [ingress::bounds(), shown(integration::of_sources())].concat()),
         ("Credentials", [credentials::change::bounds(), credentials::sessions::bounds()].concat()),
         ("Log", of_log(&options)),
+        ("Subscriptions", subscriptions::bounds()),
         ("Memory of a node", memory(&options)),
     ]
 }
@@ -355,11 +356,6 @@ fn of_log(options: &Options) -> Vec<Bound> {
             "named cursors of a namespace",
             number(log::MOST_CURSORS.unsigned_abs()),
             "409 `too_many_cursors`",
-        ),
-        bound(
-            "subscriptions of a namespace",
-            number(subscriptions::MOST_SUBSCRIPTIONS.unsigned_abs()),
-            "409 `too_many_subscriptions`",
         ),
         bound("bytes of a page of events", bytes(page::ANSWER_BYTES), "the rest is on the next"),
     ]

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use backstitch_saga::{RunId, Span, Time};
 use uuid::{ContextV7, Uuid};
 
+pub(crate) use crate::store::moment::AHEAD;
+
 /// Milliseconds by which the two clocks may drift apart between two settings.
 const DRIFT: i64 = 1;
 /// An answer that is further off than this is doubted, in milliseconds.
@@ -60,9 +62,6 @@ struct Doubt {
     offset: i64,
     ahead: i64,
 }
-
-/// An instant that is so far ahead of now, and should not be ahead at all, was written by a clock that was wrong.
-pub(crate) const AHEAD: Span = Span::secs(120);
 
 /// The clock of another node at its last heartbeat.
 #[derive(Clone, Copy, Debug)]

@@ -69,6 +69,7 @@ counters! {
     subscription_starts: "backstitch_subscription_starts_total", "Events for which subscriptions started a run, repeats included.", true;
     subscriptions_stopped: "backstitch_subscriptions_stopped", "Subscriptions that stand because the start of an event is refused.", false;
     subscriptions_behind: "backstitch_subscriptions_behind_events", "Events that the subscription which is furthest behind has not dealt with.", false;
+    subscriptions_pending: "backstitch_subscriptions_pending_events", "Events that subscriptions have taken up and not finished: they wait, or their runs are under way.", false;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
     drops_put_off: "backstitch_partition_drops_put_off_total", "Weeks that retention did not drop yet because they were read or written; it comes again.", true;

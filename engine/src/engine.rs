@@ -137,6 +137,7 @@ impl Engine {
             closing: AtomicBool::new(false),
             hungry: Notify::new(),
             asked: Notify::new(),
+            heard: Arc::default(),
             sequence: crate::sequence::Jobs::default(),
             backlog: AtomicBool::new(false),
             turns: Arc::default(),

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) asked: Notify,
     /// The event log.
     pub(crate) log: crate::log::Log,
+    /// Of which subscriptions something was heard.
+    pub(crate) heard: Arc<crate::subscriptions::Heard>,
     /// Pending work on serial keys and facts.
     pub(crate) sequence: crate::sequence::Jobs,
     /// A shard has lost its memory: the node looks up again what it is in charge of.

@@ -128,8 +128,21 @@ fn on_the_way(node: &Node, found: Vec<(String, String, i64, Time)>) -> Vec<Condi
                 ("ReprocessingsWait", format!("{count} reprocessings cannot go on: {why}"))
             }
             "erasure" => ("ErasuresWait", format!("{count} erasures cannot go on: {why}")),
+            "subscription" => (
+                "SubscriptionsStopped",
+                format!(
+                    "{count} subscriptions stand at an event: {why}; GET /v1/subscriptions says which"
+                ),
+            ),
+            "key" => {
+                let more = if count >= status::MOST_COUNTED { " or more" } else { "" };
+                let message = format!(
+                    "{count}{more} events block their keys; GET /v1/subscriptions/{{name}}/keys?state=blocked says why"
+                );
+                ("KeysBlocked", message)
+            }
             "document" => {
-                let more = if count >= status::MOST_NOT_MAPPED { " or more" } else { "" };
+                let more = if count >= status::MOST_COUNTED { " or more" } else { "" };
                 let message = format!(
                     "{count}{more} documents of sources cannot be mapped; GET /v1/mapping-problems says why"
                 );

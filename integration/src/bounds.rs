@@ -96,6 +96,7 @@ pub fn of_events() -> Vec<Bound> {
         ),
         ("entries of a member of a filter", Count(filter::MOST_ENTRIES), FILTER),
         ("one entry of a filter", Bytes(filter::LONGEST), FILTER),
+        ("the key of an event", Bytes(events::LONGEST_KEY), "its digest is the key"),
     ]
 }
 

@@ -119,7 +119,8 @@ pub use sources::{
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use status::{CREATED, DONE, status_of};
 pub use subscriptions::{
-    EventFilter, ResetSubscription, SubscriptionInput, SubscriptionKind, SubscriptionSpec,
+    EventFilter, KeyState, OnEventFailure, PendingEvents, ResetSubscription, SkipEvent,
+    SkippedEvent, SubscriptionInput, SubscriptionKey, SubscriptionKind, SubscriptionSpec,
     SubscriptionState, SubscriptionStop, SubscriptionView,
 };
 pub use tasks::{

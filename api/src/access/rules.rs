@@ -177,6 +177,8 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("DELETE", "/v1/cursors/{name}", Right::Act),
     ("GET", "/v1/subscriptions", Right::Read),
     ("GET", "/v1/subscriptions/{name}", Right::Read),
+    ("GET", "/v1/subscriptions/{name}/keys", Right::Read),
+    ("GET", "/v1/subscriptions/{name}/skips", Right::Read),
     ("PUT", "/v1/subscriptions/{name}", Right::Act),
     ("DELETE", "/v1/subscriptions/{name}", Right::Act),
     ("POST", "/v1/subscriptions/{name}/pause", Right::Act),

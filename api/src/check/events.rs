@@ -1,7 +1,7 @@
 //! Checks of events, except their data.
 
 use backstitch_saga::protocol::{
-    MoveCursor, NewEvent, PublishEvents, ResetSubscription, SubscriptionSpec,
+    MoveCursor, NewEvent, PublishEvents, ResetSubscription, SkipEvent, SubscriptionSpec,
 };
 
 use super::{Check, Findings, MAX_LIST, MAX_NAME, MAX_REASON};
@@ -10,6 +10,8 @@ use super::{Check, Findings, MAX_LIST, MAX_NAME, MAX_REASON};
 pub(crate) const MAX_EVENT_NAME: usize = 256;
 /// Longest id of a correlation, a cause or a trace, in bytes.
 pub(crate) const MAX_EVENT_ID: usize = 128;
+/// Longest JSON Pointer, in bytes.
+const MAX_POINTER: usize = 1_000;
 /// Largest number of labels of an event.
 pub(crate) const MAX_EVENT_LABELS: usize = 64;
 /// Longest value of a label, in bytes.
@@ -28,6 +30,15 @@ impl Check for SubscriptionSpec {
     /// Leaves its filter to the place where it is read.
     fn check(&self, findings: &mut Findings) {
         findings.line("/workflow", &self.workflow, MAX_NAME);
+        if let Some(key) = &self.key {
+            findings.line("/key", key, MAX_POINTER);
+        }
+    }
+}
+
+impl Check for SkipEvent {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

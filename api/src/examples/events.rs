@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 const EVENT: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a0000";
+const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
 
 pub(crate) fn publish() -> Value {
     json!({
@@ -35,13 +36,14 @@ pub(crate) fn page() -> Value {
 }
 
 pub(crate) fn spec() -> Value {
-    json!({ "filter": { "types": ["customer.*"], "ops": ["C"] }, "workflow": "place-order", "input": "event" })
+    json!({ "filter": { "types": ["customer.*"], "ops": ["C"] }, "workflow": "place-order", "input": "event", "key": "stream" })
 }
 
 pub(crate) fn subscription() -> Value {
     json!({
         "name": "welcome", "state": "active", "spec": spec(), "generation": 1, "position": 10_248, "behind": 0,
-        "started": 311, "skipped": 0, "changed_at": super::AT, "changed_by": "ann"
+        "started": 311, "skipped": 2, "skipped_by_reason": { "by_hand": 2 }, "pending": { "waiting": 3, "in_flight": 7, "blocked": 1 },
+        "changed_at": super::AT, "changed_by": "ann"
     })
 }
 
@@ -65,6 +67,24 @@ pub(crate) fn reset() -> Value {
     json!({ "position": 0, "reason": "the workflow had a bug" })
 }
 
+pub(crate) fn skip() -> Value {
+    json!({ "position": 10_240, "reason": "the customer is gone" })
+}
+
+pub(crate) fn keys() -> Value {
+    json!({ "items": [{
+        "key": "customer:42", "state": "blocked", "position": 10_240, "generation": 1, "since": super::AT,
+        "run": RUN, "incident": format!("{RUN}-1"), "code": "run_parked",
+        "message": format!("run {RUN} needs a person: the card was refused"), "waiting": 3
+    }] })
+}
+
+pub(crate) fn skips() -> Value {
+    json!({ "items": [{
+        "position": 10_240, "generation": 1, "reason": "by_hand", "key": "customer:42", "run": RUN, "at": super::AT, "actor": "ann"
+    }] })
+}
+
 pub(crate) fn lineage() -> Value {
     let event = json!({
         "id": EVENT, "position": 10_248, "type": "customer", "stream": "customer:42", "version": 7, "contract": "customer@1",
@@ -77,7 +97,8 @@ pub(crate) fn lineage() -> Value {
 mod tests {
     use backstitch_saga::protocol::{
         CursorView, EventPage, EventView, EventsPublished, MoveCursor, Page, PublishEvents,
-        ResetSubscription, SubscriptionSpec, SubscriptionView,
+        ResetSubscription, SkipEvent, SkippedEvent, SubscriptionKey, SubscriptionSpec,
+        SubscriptionView,
     };
 
     use super::super::tests::{is_accepted, reads_as};
@@ -93,6 +114,9 @@ mod tests {
         reads_as::<Page<SubscriptionView>>(&super::subscriptions());
         is_accepted::<SubscriptionSpec>(&super::spec());
         is_accepted::<ResetSubscription>(&super::reset());
+        is_accepted::<SkipEvent>(&super::skip());
+        reads_as::<Page<SubscriptionKey>>(&super::keys());
+        reads_as::<Page<SkippedEvent>>(&super::skips());
         is_accepted::<MoveCursor>(&super::move_cursor());
         reads_as::<Page<CursorView>>(&super::cursors());
     }

@@ -228,6 +228,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(subscriptions::resume))
         .routes(routes!(subscriptions::reset))
         .routes(routes!(subscriptions::skip))
+        .routes(routes!(subscriptions::keys))
+        .routes(routes!(subscriptions::skips))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(credentials::rotate))

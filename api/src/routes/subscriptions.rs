@@ -4,8 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use backstitch_saga::protocol::{
-    Page, Reason, ResetSubscription, SubscriptionSpec, SubscriptionView,
+    KeyState, Page, Reason, ResetSubscription, SkipEvent, SkippedEvent, SubscriptionKey,
+    SubscriptionSpec, SubscriptionView,
 };
+use utoipa::IntoParams;
 
 use super::runs::PageQuery;
 use crate::access::Caller;
@@ -14,8 +16,28 @@ use crate::body::{Body, json, located};
 use crate::check::is_slug;
 use crate::examples::{self as all, events as examples};
 use crate::problem::{Answer, Rejection};
-use crate::query::{NoQuery, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 use crate::scopes;
+
+/// Query parameters of a list of keys.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct KeysQuery {
+    /// Only keys whose first event stands so.
+    #[param(value_type = Option<KeyState>)]
+    state: Option<KeyState>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for KeysQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        KeysQuery { state: pairs.word("state"), after: pairs.text("after"), limit: pairs.limit() }
+    }
+}
 
 /// List subscriptions by name
 #[utoipa::path(
@@ -80,6 +102,45 @@ pub(crate) async fn show(
     _: QueryOf<NoQuery>,
 ) -> Answer {
     json(StatusCode::OK, &app.engine.subscription(&caller.namespace, &name).await?)
+}
+
+/// List the keys of a subscription with pending events
+///
+/// Each with its first event, and how many wait behind it; in the order of the log. With `state=blocked` those that wait for a person.
+#[utoipa::path(
+    get, path = "/v1/subscriptions/{name}/keys", tag = "events", operation_id = "list_subscription_keys",
+    params(("name" = String, Path, description = "Its name", example = "welcome"), KeysQuery),
+    responses((status = 200, description = "A page of keys.", body = Page<SubscriptionKey>, example = json!(examples::keys())))
+)]
+pub(crate) async fn keys(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(name): PathOf<String>,
+    QueryOf(query): QueryOf<KeysQuery>,
+) -> Answer {
+    let KeysQuery { state, after, limit } = query;
+    let namespace = &caller.namespace;
+    let page =
+        app.engine.subscription_keys(namespace, &name, state, after.as_deref(), limit).await?;
+    json(StatusCode::OK, &page)
+}
+
+/// List the events that a subscription passed over, newest first
+///
+/// The newest 10,000 are listed.
+#[utoipa::path(
+    get, path = "/v1/subscriptions/{name}/skips", tag = "events", operation_id = "list_skipped_events",
+    params(("name" = String, Path, description = "Its name", example = "welcome"), PageQuery),
+    responses((status = 200, description = "A page of events.", body = Page<SkippedEvent>, example = json!(examples::skips())))
+)]
+pub(crate) async fn skips(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(name): PathOf<String>,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Answer {
+    let (namespace, after) = (&caller.namespace, query.after.as_deref());
+    json(StatusCode::OK, &app.engine.skipped_events(namespace, &name, after, query.limit).await?)
 }
 
 /// Delete a subscription
@@ -171,14 +232,17 @@ pub(crate) async fn reset(
     json(StatusCode::OK, &view)
 }
 
-/// Skip the event whose start is refused
+/// Pass over an event
+///
+/// Without a position, the event at which the subscription stands; with one, an event that blocks its key. The next one has its turn; what
+/// is under way of a run goes on.
 #[utoipa::path(
     post, path = "/v1/subscriptions/{name}/skip", tag = "events", operation_id = "skip_event",
     params(("name" = String, Path, description = "Its name", example = "welcome")),
-    request_body(content = Reason, example = json!(all::schedules::reason())),
+    request_body(content = SkipEvent, example = json!(examples::skip())),
     responses(
         (status = 200, description = "It goes on after the event.", body = SubscriptionView),
-        (status = 409, description = "No start is refused (`subscription_not_stopped`), or its row cannot be read (`subscription_damaged`)."),
+        (status = 409, description = "It stands at no event (`subscription_not_stopped`), the event blocks no key (`event_not_blocked`), or its row cannot be read (`subscription_damaged`)."),
     )
 )]
 pub(crate) async fn skip(
@@ -186,8 +250,9 @@ pub(crate) async fn skip(
     caller: Caller,
     PathOf(name): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<Reason>,
+    Body(ask): Body<SkipEvent>,
 ) -> Answer {
     let by = caller.by(ask.reason);
-    json(StatusCode::OK, &app.engine.skip_event(&caller.namespace, &name, &by).await?)
+    let (namespace, position) = (&caller.namespace, ask.position);
+    json(StatusCode::OK, &app.engine.skip_event(namespace, &name, position, &by).await?)
 }

@@ -40,6 +40,12 @@ fn line(check: Check, found: &Misfit) -> String {
         Check::Document => {
             format!("document {name} of {namespace}: the event that it became is not there")
         }
+        Check::Pending => format!(
+            "subscription {name} of {namespace}: it has counted {is} pending events; there are {should_be}"
+        ),
+        Check::Key => format!(
+            "subscription {name} of {namespace}: its first event, at position {is}, waits for an earlier one that is not there; a reset takes all up again"
+        ),
         Check::Import => format!(
             "import {name} of {namespace}: {is} rows are counted or wait; the file has {should_be}"
         ),

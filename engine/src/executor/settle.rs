@@ -31,6 +31,7 @@ impl Shard {
         self.count(&cached.run, record.events.len(), &effects);
         crate::children::after(&self.node, &cached.run, &effects);
         self.node.sequence.after(&cached.run, &effects);
+        crate::subscriptions::after(&self.node.heard, &cached.run, &effects);
         self.permits(&mut cached, &effects, &changes);
         if let Some(state) = changes.state {
             cached.indexed = state;

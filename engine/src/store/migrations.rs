@@ -140,6 +140,7 @@ const ALL: &[(i64, &str, &str)] = &[
         "milestones share a row",
         include_str!("../../../migrations/0102_milestones_share_a_row.sql"),
     ),
+    (105, "pending events", include_str!("../../../migrations/0105_pending_events.sql")),
     (110, "runs by time", include_str!("../../../migrations/0110_runs_by_time.sql")),
 ];
 

@@ -44,6 +44,7 @@ pub(crate) mod nodes;
 pub(crate) mod open_effects;
 pub(crate) mod partitions;
 pub(crate) mod pauses;
+pub(crate) mod pending_events;
 pub(crate) mod plans;
 #[cfg(feature = "planted-bugs")]
 pub(crate) mod planted;
@@ -64,6 +65,7 @@ pub(crate) mod seats;
 pub(crate) mod sequence;
 pub(crate) mod session;
 pub(crate) mod signals;
+pub(crate) mod skips;
 pub(crate) mod sources;
 pub(crate) mod spaces;
 pub(crate) mod starts;

@@ -1,6 +1,6 @@
 //! Instants as PostgreSQL has them: `timestamptz`, microseconds since the year 2000.
 
-use backstitch_saga::Time;
+use backstitch_saga::{Span, Time};
 use sqlx::decode::Decode;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
@@ -8,7 +8,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::types::Type;
 
-use crate::clock::AHEAD;
+/// An instant that is so far ahead of now, and should not be ahead at all, was written by a clock that was wrong.
+pub(crate) const AHEAD: Span = Span::secs(120);
 
 /// Microseconds from 1970 to 2000.
 const EPOCH: i64 = 946_684_800_000_000;

@@ -24,8 +24,8 @@ pub(crate) struct Counts {
     pub(crate) on_the_way: Vec<(String, String, i64, Time)>,
 }
 
-/// The most documents that cannot be mapped that are counted.
-pub(crate) const MOST_NOT_MAPPED: i64 = 1_000;
+/// The most documents that cannot be mapped, and keys that are blocked, that are counted.
+pub(crate) const MOST_COUNTED: i64 = 1_000;
 
 /// The most runs of an outcome that are counted.
 pub(crate) const MOST_ENDED: i64 = 1_000;
@@ -69,10 +69,16 @@ pub(crate) async fn count(
          where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \
          union all select 'document', '', count(*), min(received_at) from \
            (select received_at from intake where namespace = $1 and mapping = 'failed' order by id limit $2) d having count(*) > 0 \
+         union all select 'subscription', min(stopped_code), count(*), min(stopped_since) from subscription \
+         where namespace = $1 and state = 'active' and stopped_at is not null having count(*) > 0 \
+         union all select 'key', '', count(*), min(since) from \
+           (select e.since from subscription s cross join lateral (select e.since from subscription_event e \
+               where e.namespace = s.namespace and e.name = s.name and e.state = 'blocked' limit $2) e \
+             where s.namespace = $1 and s.pending > 0 limit $2) k having count(*) > 0 \
          union all select 'emitted', '', 1, at from (select at from emitted where namespace = $1 order by id limit 1) e order by 1, 2",
     )
     .bind(namespace)
-    .bind(MOST_NOT_MAPPED)
+    .bind(MOST_COUNTED)
     .bind(&words)
     .bind(first)
     .bind(MOST_ENDED)

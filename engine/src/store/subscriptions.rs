@@ -1,8 +1,12 @@
 //! Subscriptions: their specs and cursors. The writes of a dispatcher hold only as long as the subscription was not
 //! changed.
 
+use std::collections::BTreeMap;
+
+use backstitch_integration::events::SkipReason;
 use backstitch_saga::Time;
 use backstitch_saga::protocol::SubscriptionSpec;
+use serde::Serialize;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
@@ -27,6 +31,20 @@ pub(crate) struct SubscriptionRow {
     pub(crate) changed_at: Time,
     pub(crate) changed_by: String,
     pub(crate) head: i64,
+    /// Its pending events.
+    pub(crate) pending: i64,
+    /// Numbers of events that were passed over, by reason.
+    pub(crate) skips: BTreeMap<String, i64>,
+}
+
+impl SubscriptionRow {
+    /// Counts events that are passed over.
+    pub(crate) fn skip(&mut self, reason: SkipReason, count: i64) {
+        if count > 0 {
+            self.skipped += count;
+            *self.skips.entry(reason.name().to_owned()).or_default() += count;
+        }
+    }
 }
 
 /// The event whose start is refused.
@@ -40,7 +58,19 @@ pub(crate) struct Stop {
 
 const COLUMNS: &str = "s.namespace, s.name, s.revision, s.spec, s.state = 'paused', s.generation, s.position, s.started, \
     s.skipped, s.stopped_at, s.stopped_code, s.stopped_message, s.stopped_since, s.changed_at, s.changed_by, \
-    coalesce(h.position, 0)";
+    coalesce(h.position, 0), s.pending, s.skips";
+
+/// Says when a subscription has something to do: events after its cursor, or pending ones of which something was heard, or that
+/// are to be looked at. Takes the parameters of the instant, and of the namespaces and names of which something was heard.
+fn due(now: &str, (namespaces, names): (&str, &str), dead_after: &str) -> String {
+    let gone = is_gone("s.taken_by", dead_after);
+    format!(
+        "s.state = 'active' and (s.taken_until is null or s.taken_until <= {now} or {gone}) \
+         and ((s.position < h.position and (s.retry_at is null or s.retry_at <= {now})) or s.look_at <= {now} \
+           or (s.pending > 0 and exists (select from unnest({namespaces}::text[], {names}::text[]) as r(namespace, name) \
+             where r.namespace = s.namespace and r.name = s.name)))"
+    )
+}
 
 /// The code of a subscription whose spec cannot be read.
 pub(crate) const DAMAGED: &str = "subscription_damaged";
@@ -73,7 +103,7 @@ fn subscription_row(row: &PgRow) -> Result<SubscriptionRow, sqlx::Error> {
         None => None,
     };
     let (position, Moment(changed_at)) = (row.try_get(6)?, row.try_get(13)?);
-    let damaged = why.is_some();
+    let (damaged, skips) = (why.is_some(), row.try_get::<String, _>(17)?);
     let stop = match why {
         Some(why) => Some(Stop {
             position: i64::saturating_add(position, 1),
@@ -98,6 +128,9 @@ fn subscription_row(row: &PgRow) -> Result<SubscriptionRow, sqlx::Error> {
         changed_at,
         changed_by: row.try_get(14)?,
         head: row.try_get(15)?,
+        pending: row.try_get(16)?,
+        // Counts that cannot be read begin again.
+        skips: serde_json::from_str(&skips).unwrap_or_default(),
     })
 }
 
@@ -111,6 +144,21 @@ pub(crate) async fn find(
         "-- subscription_find\n\
          select {COLUMNS} from subscription s left join log_head h on h.namespace = s.namespace \
          where s.namespace = $1 and s.name = $2"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(name);
+    query.fetch_optional(connection).await?.as_ref().map(subscription_row).transpose()
+}
+
+/// Finds a subscription, and locks its row until the transaction ends.
+pub(crate) async fn find_locked(
+    connection: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<SubscriptionRow>, sqlx::Error> {
+    let text = format!(
+        "-- subscription_find_locked\n\
+         select {COLUMNS} from subscription s left join log_head h on h.namespace = s.namespace \
+         where s.namespace = $1 and s.name = $2 for update of s"
     );
     let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(name);
     query.fetch_optional(connection).await?.as_ref().map(subscription_row).transpose()
@@ -160,7 +208,7 @@ pub(crate) async fn create(
     )
     .bind(&row.namespace)
     .bind(&row.name)
-    .bind(text(&row.spec)?)
+    .bind(json(&row.spec)?)
     .bind(row.position)
     .bind(Moment(row.changed_at))
     .bind(&row.changed_by)
@@ -179,18 +227,22 @@ pub(crate) async fn change(
         "-- subscription_change\n\
          update subscription set revision = revision + 1, spec = $4, state = $5, generation = $6, position = $7, \
          stopped_at = null, stopped_code = null, stopped_message = null, stopped_since = null, retry_at = null, \
-         taken_by = null, taken_until = null, changed_at = $8, changed_by = $9 \
+         taken_by = null, taken_until = null, changed_at = $8, changed_by = $9, \
+         pending = $10, skipped = $11, skips = $12, look_at = case when $10 > 0 then $8::timestamptz end \
          where namespace = $1 and name = $2 and revision = $3",
     )
     .bind(&row.namespace)
     .bind(&row.name)
     .bind(row.revision)
-    .bind(text(&row.spec)?)
+    .bind(json(&row.spec)?)
     .bind(if row.paused { "paused" } else { "active" })
     .bind(row.generation)
     .bind(row.position)
     .bind(Moment(row.changed_at))
     .bind(&row.changed_by)
+    .bind(row.pending)
+    .bind(row.skipped)
+    .bind(json(&row.skips)?)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -203,7 +255,10 @@ pub(crate) async fn delete(
     name: &str,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "-- subscription_delete\ndelete from subscription where namespace = $1 and name = $2",
+        "-- subscription_delete\n\
+         with pending as (delete from subscription_event where namespace = $1 and name = $2), \
+         skipped as (delete from subscription_skip where namespace = $1 and name = $2) \
+         delete from subscription where namespace = $1 and name = $2",
     )
     .bind(namespace)
     .bind(name)
@@ -212,67 +267,168 @@ pub(crate) async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-fn text(spec: &SubscriptionSpec) -> Result<String, sqlx::Error> {
-    serde_json::to_string(spec).map_err(|error| sqlx::Error::Encode(error.into()))
+pub(super) fn json(value: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// State of subscriptions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standing {
-    /// Those that have events to deal with now.
+    /// Those that have something to do now.
     pub(crate) due: i64,
     pub(crate) stopped: i64,
     /// Events that the one which is furthest behind has not dealt with.
     pub(crate) behind: i64,
+    /// Events that were taken up and are not finished.
+    pub(crate) pending: i64,
 }
+
+/// Subscriptions of which something was heard: their namespaces and names.
+pub(crate) type Heard<'a> = (&'a [String], &'a [String]);
 
 /// Returns the state of subscriptions at `now`.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
     now: Time,
+    heard: Heard<'_>,
     dead_after: i64,
 ) -> Result<Standing, sqlx::Error> {
-    let gone = is_gone("s.taken_by", "$2");
     let text = format!(
         "-- subscription_standing\n\
-         select count(*) filter (where s.position < h.position and (s.retry_at is null or s.retry_at <= $1) \
-           and (s.taken_until is null or s.taken_until <= $1 or {gone})), count(s.stopped_at), \
-         coalesce(max(h.position - s.position), 0) \
-         from subscription s join log_head h on h.namespace = s.namespace where s.state = 'active'"
+         select count(*) filter (where {}), count(s.stopped_at), coalesce(max(h.position - s.position), 0), \
+         coalesce(sum(s.pending), 0)::bigint \
+         from subscription s join log_head h on h.namespace = s.namespace where s.state = 'active'",
+        due("$1", ("$2", "$3"), "$4")
     );
-    let query = sqlx::query(AssertSqlSafe(text)).bind(Moment(now)).bind(dead_after);
-    let row = query.fetch_one(connection).await?;
-    Ok(Standing { due: row.try_get(0)?, stopped: row.try_get(1)?, behind: row.try_get(2)? })
+    let row = sqlx::query(AssertSqlSafe(text))
+        .bind(Moment(now))
+        .bind(heard.0)
+        .bind(heard.1)
+        .bind(dead_after)
+        .fetch_one(connection)
+        .await?;
+    let (due, stopped) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Standing { due, stopped, behind: row.try_get(2)?, pending: row.try_get(3)? })
 }
 
-/// Takes subscriptions that have events to deal with, those first that waited longest, so that no other node does
-/// before `until`. Those of a node that has died or left are free at once.
+/// Takes subscriptions that have something to do, those first that waited longest, so that no other node does before
+/// `until`. Those of a node that has died or left are free at once.
 pub(crate) async fn take(
     connection: &mut PgConnection,
     (node, dead_after): (i32, i64),
     (now, until): (Time, Time),
     limit: i64,
+    heard: Heard<'_>,
 ) -> Result<Vec<SubscriptionRow>, sqlx::Error> {
-    let gone = is_gone("s.taken_by", "$5");
     let text = format!(
         "-- subscription_take\n\
          with picked as (select s.namespace, s.name, h.position from subscription s \
-           join log_head h on h.namespace = s.namespace \
-           where s.state = 'active' and s.position < h.position and (s.retry_at is null or s.retry_at <= $2) \
-           and (s.taken_until is null or s.taken_until <= $2 or {gone}) \
+           join log_head h on h.namespace = s.namespace where {} \
            order by s.taken_until nulls first, s.namespace, s.name limit $4 for update of s skip locked) \
          update subscription s set taken_by = $1, taken_until = $3 from picked h \
-         where s.namespace = h.namespace and s.name = h.name returning {COLUMNS}"
+         where s.namespace = h.namespace and s.name = h.name returning {COLUMNS}",
+        due("$2", ("$5", "$6"), "$7")
     );
     let rows = sqlx::query(AssertSqlSafe(text))
         .bind(node)
         .bind(Moment(now))
         .bind(Moment(until))
         .bind(limit)
+        .bind(heard.0)
+        .bind(heard.1)
         .bind(dead_after)
         .fetch_all(connection)
         .await?;
     rows.iter().map(subscription_row).collect()
+}
+
+/// Finds subscriptions with events after their cursors that nobody works on and that stand at none.
+pub(crate) async fn waiting(
+    connection: &mut PgConnection,
+    now: Time,
+    limit: i64,
+) -> Result<Vec<SubscriptionRow>, sqlx::Error> {
+    let text = format!(
+        "-- subscription_waiting\n\
+         select {COLUMNS} from subscription s join log_head h on h.namespace = s.namespace \
+         where s.state = 'active' and s.position < h.position and s.stopped_at is null and s.retry_at is null \
+         and (s.taken_until is null or s.taken_until <= $1) order by s.namespace, s.position, s.name limit $2"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(Moment(now)).bind(limit);
+    query.fetch_all(connection).await?.iter().map(subscription_row).collect()
+}
+
+/// A cursor that is moved past events that are not wanted.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub(crate) row: SubscriptionRow,
+    pub(crate) position: i64,
+}
+
+/// Moves cursors of subscriptions that are still as they were read, and that nobody has locked.
+pub(crate) async fn move_past(
+    connection: &mut PgConnection,
+    moves: &[Move],
+    now: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- subscription_pass\n\
+         with free as (select s.namespace, s.name, m.after from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+             as m(namespace, name, revision, before, after) \
+           join subscription s on s.namespace = m.namespace and s.name = m.name and s.revision = m.revision and s.position = m.before \
+           where s.state = 'active' and (s.taken_until is null or s.taken_until <= $6) for update of s skip locked) \
+         update subscription s set position = f.after from free f where s.namespace = f.namespace and s.name = f.name",
+    )
+    .bind(moves.iter().map(|one| one.row.namespace.as_str()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|one| one.row.name.as_str()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|one| one.row.revision).collect::<Vec<_>>())
+    .bind(moves.iter().map(|one| one.row.position).collect::<Vec<_>>())
+    .bind(moves.iter().map(|one| one.position).collect::<Vec<_>>())
+    .bind(Moment(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Returns those of the subscriptions of which something was heard that have pending events.
+pub(crate) async fn pending_among(
+    connection: &mut PgConnection,
+    heard: Heard<'_>,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    if heard.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(
+        "-- subscription_pending_among\n\
+         select s.namespace, s.name from unnest($1::text[], $2::text[]) as r(namespace, name) \
+         join subscription s on s.namespace = r.namespace and s.name = r.name \
+         where s.state = 'active' and s.pending > 0 and s.stopped_at is null",
+    )
+    .bind(heard.0)
+    .bind(heard.1)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Lets a subscription go that a node had taken, until `again_at`.
+pub(crate) async fn let_go(
+    connection: &mut PgConnection,
+    node: i32,
+    (namespace, name): (&str, &str),
+    again_at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- subscription_let_go\n\
+         update subscription set taken_by = null, taken_until = $4 where namespace = $1 and name = $2 and taken_by = $3",
+    )
+    .bind(namespace)
+    .bind(name)
+    .bind(node)
+    .bind(Moment(again_at))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Progress of a dispatcher.
@@ -280,7 +436,8 @@ pub(crate) async fn take(
 pub(crate) struct Progress {
     pub(crate) position: i64,
     pub(crate) started: i64,
-    pub(crate) skipped: i64,
+    /// Positions of events that are trusted too little.
+    pub(crate) skipped: Vec<i64>,
     /// The event whose start is refused, and when it is tried again.
     pub(crate) stop: Option<(Stop, Time)>,
     /// Time at which to go on, if the starts could not be answered.
@@ -299,11 +456,20 @@ pub(crate) async fn advance(
         Some((stop, retry_at)) => (Some(stop), Some(*retry_at)),
         None => (None, progress.again_at),
     };
-    let done = sqlx::query(
+    let mut counted = row.clone();
+    counted.skip(
+        SkipReason::TrustBelowMinimum,
+        i64::try_from(progress.skipped.len()).unwrap_or(i64::MAX),
+    );
+    let moved: i64 = sqlx::query_scalar(
         "-- subscription_advance\n\
-         update subscription set position = $5, started = started + $6, skipped = skipped + $7, stopped_at = $8, \
-         stopped_code = $9, stopped_message = $10, stopped_since = $11, retry_at = $12, taken_by = null, taken_until = $13 \
-         where namespace = $1 and name = $2 and revision = $3 and position = $4",
+         with moved as (update subscription set position = $5, started = started + $6, skipped = $7, stopped_at = $8, \
+           stopped_code = $9, stopped_message = $10, stopped_since = $11, retry_at = $12, taken_by = null, taken_until = $13, \
+           skips = $14 where namespace = $1 and name = $2 and revision = $3 and position = $4 returning generation), \
+         listed as (insert into subscription_skip (namespace, name, generation, position, reason, at) \
+           select $1, $2, m.generation, s.position, $15, $13 from moved m cross join unnest($16::bigint[]) as s(position) \
+           on conflict do nothing) \
+         select count(*) from moved",
     )
     .bind(&row.namespace)
     .bind(&row.name)
@@ -311,7 +477,7 @@ pub(crate) async fn advance(
     .bind(row.position)
     .bind(progress.position)
     .bind(progress.started)
-    .bind(progress.skipped)
+    .bind(counted.skipped)
     .bind(stop.map(|stop| stop.position))
     .bind(stop.map(|stop| stop.code.as_str()))
     .bind(stop.map(|stop| stop.message.as_str()))
@@ -319,7 +485,10 @@ pub(crate) async fn advance(
     .bind(retry_at.map(Moment))
     // In the past: it is free, and has its turn after those that were not taken for longer.
     .bind(Moment(now))
-    .execute(connection)
+    .bind(json(&counted.skips)?)
+    .bind(SkipReason::TrustBelowMinimum.name())
+    .bind(&progress.skipped)
+    .fetch_one(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(moved == 1)
 }

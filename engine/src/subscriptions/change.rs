@@ -1,32 +1,35 @@
 //! Requests of people about subscriptions, with their views.
 
+use std::collections::BTreeMap;
+
+use backstitch_integration::events::KeySource;
 use backstitch_saga::By;
 use backstitch_saga::protocol::{
-    Page, SubscriptionKind, SubscriptionSpec, SubscriptionState, SubscriptionStop,
+    Page, PendingEvents, SubscriptionKind, SubscriptionSpec, SubscriptionState, SubscriptionStop,
     SubscriptionView, Warning,
 };
 use backstitch_saga::{Timestamp, Violation};
-use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Postgres, Transaction};
 
-use super::{MOST_SUBSCRIPTIONS, filter_of};
-use crate::acts::must_have_reason;
+use super::{MOST_BACKLOG, MOST_IN_FLIGHT, MOST_SUBSCRIPTIONS, filter_of};
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::log::reached;
 use crate::node::Node;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::contracts::vendor;
+use crate::store::index::one_snapshot;
 use crate::store::listed;
 use crate::store::log;
+use crate::store::pending_events::keys as pending_keys;
 use crate::store::subscriptions::{self as table, SubscriptionRow};
 use crate::{Engine, Error};
 
 /// The kind of the cursor of the list.
 const CURSOR: char = 'u';
-/// Number of times that a change is tried again because others changed the subscription in between.
-const TRIES: usize = 10;
 
-fn unknown(name: &str) -> Error {
+pub(super) fn unknown(name: &str) -> Error {
     let shown: String = name.chars().take(100).collect();
     Error::NotFound {
         code: "unknown_subscription",
@@ -35,18 +38,18 @@ fn unknown(name: &str) -> Error {
 }
 
 /// One change of a subscription.
-struct Change<'a> {
-    namespace: &'a str,
-    name: &'a str,
-    verb: &'static str,
-    by: &'a By,
+pub(super) struct Change<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) verb: &'static str,
+    pub(super) by: &'a By,
 }
 
 impl Change<'_> {
-    async fn note(
+    pub(super) async fn note(
         &self,
         node: &Node,
-        connection: &mut sqlx::postgres::PgConnection,
+        connection: &mut PgConnection,
         detail: Option<String>,
     ) -> Result<(), Error> {
         let act = Act {
@@ -61,38 +64,56 @@ impl Change<'_> {
         Ok(acts::add(connection, &act).await?)
     }
 
+    /// Begins a change: the row of the subscription is locked until the transaction ends.
+    pub(super) async fn begin<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> Result<(Transaction<'c, Postgres>, SubscriptionRow), Error> {
+        let mut transaction = connection.begin().await?;
+        let found = table::find_locked(&mut transaction, self.namespace, self.name).await?;
+        let row = found.ok_or_else(|| unknown(self.name))?;
+        if row.damaged && self.verb != "put" {
+            let why = row.stop.map(|stop| stop.message).unwrap_or_default();
+            let message = format!("the subscription cannot be read: {why}, or delete it");
+            return Err(Error::Conflict { code: table::DAMAGED, message });
+        }
+        Ok((transaction, row))
+    }
+
+    /// Writes what was changed.
+    pub(super) async fn finish(
+        &self,
+        node: &Node,
+        mut transaction: Transaction<'_, Postgres>,
+        mut row: SubscriptionRow,
+        detail: Option<String>,
+    ) -> Result<SubscriptionView, Error> {
+        row.changed_at = node.clock.now();
+        row.changed_by = self.by.actor.to_string();
+        if !table::change(&mut transaction, &row).await? {
+            return Err(Error::Busy);
+        }
+        self.note(node, &mut transaction, detail).await?;
+        commit!("subscription_change", transaction.commit().await)?;
+        node.log.wake_readers();
+        row.stop = None;
+        Ok(view(row))
+    }
+
     /// Changes the subscription as `change` says; nothing is written when it says that nothing is to be done.
-    async fn make(
+    pub(super) async fn make(
         &self,
         engine: &Engine,
         detail: Option<String>,
-        change: impl Fn(&mut SubscriptionRow) -> Result<bool, Error>,
+        change: impl FnOnce(&mut SubscriptionRow) -> Result<bool, Error>,
     ) -> Result<SubscriptionView, Error> {
         let node = engine.node();
-        for _ in 0..TRIES {
-            let mut connection = node.database.reader(self.namespace).await?;
-            let found = table::find(&mut connection, self.namespace, self.name).await?;
-            let mut row = found.ok_or_else(|| unknown(self.name))?;
-            if row.damaged && self.verb != "put" {
-                let why = row.stop.map(|stop| stop.message).unwrap_or_default();
-                let message = format!("the subscription cannot be read: {why}, or delete it");
-                return Err(Error::Conflict { code: table::DAMAGED, message });
-            }
-            if !change(&mut row)? {
-                return Ok(view(row));
-            }
-            row.changed_at = node.clock.now();
-            row.changed_by = self.by.actor.to_string();
-            let mut transaction = connection.begin().await?;
-            if table::change(&mut transaction, &row).await? {
-                self.note(node, &mut transaction, detail.clone()).await?;
-                commit!("subscription_change", transaction.commit().await)?;
-                node.log.wake_readers();
-                row.stop = None;
-                return Ok(view(row));
-            }
+        let mut connection = node.database.reader(self.namespace).await?;
+        let (transaction, mut row) = self.begin(&mut connection).await?;
+        if !change(&mut row)? {
+            return Ok(view(row));
         }
-        Err(Error::Busy)
+        self.finish(node, transaction, row, detail).await
     }
 }
 
@@ -110,6 +131,7 @@ impl Engine {
         by: &By,
     ) -> Result<(SubscriptionView, bool), Error> {
         filter_of(&spec.filter)?;
+        check_turns(&spec)?;
         let node = self.node();
         let detail = serde_json::to_string(&spec).map_err(|error| Error::Bug(error.to_string()))?;
         let change = Change { namespace, name, verb: "put", by };
@@ -138,6 +160,8 @@ impl Engine {
                 position: from.unwrap_or(head),
                 started: 0,
                 skipped: 0,
+                skips: BTreeMap::new(),
+                pending: 0,
                 stop: None,
                 changed_at: node.clock.now(),
                 changed_by: by.actor.to_string(),
@@ -156,7 +180,7 @@ impl Engine {
         let view = change
             .make(self, Some(detail), |row| {
                 let changes = row.spec != spec;
-                row.spec = spec.clone();
+                row.spec = spec;
                 Ok(changes)
             })
             .await?;
@@ -173,9 +197,14 @@ impl Engine {
         name: &str,
     ) -> Result<SubscriptionView, Error> {
         let mut connection = self.node().database.reader(namespace).await?;
-        let found = table::find(&mut connection, namespace, name).await?;
+        // Its numbers agree with each other.
+        let mut snapshot = connection.begin().await?;
+        one_snapshot(&mut snapshot).await?;
+        let row = table::find(&mut snapshot, namespace, name).await?;
+        let row = row.ok_or_else(|| unknown(name))?;
+        let found = counted(self.node(), &mut snapshot, row).await?;
+        snapshot.rollback().await?;
         drop(connection);
-        let found = found.map(view).ok_or_else(|| unknown(name))?;
         Ok(warned(self.node(), namespace, found).await)
     }
 
@@ -220,85 +249,11 @@ impl Engine {
         change.note(node, &mut transaction, None).await?;
         Ok(commit!("subscription_change", transaction.commit().await)?)
     }
-
-    /// Pauses a subscription, or has it go on.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`].
-    pub async fn pause_subscription(
-        &self,
-        namespace: &str,
-        name: &str,
-        paused: bool,
-        by: &By,
-    ) -> Result<SubscriptionView, Error> {
-        must_have_reason(by)?;
-        let verb = if paused { "pause" } else { "resume" };
-        let change = Change { namespace, name, verb, by };
-        change
-            .make(self, None, |row| {
-                let changes = row.paused != paused;
-                row.paused = paused;
-                Ok(changes)
-            })
-            .await
-    }
-
-    /// Lets a subscription begin again after a position, with runs of their own.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] when no event has the position yet; [`Error::Refused`] without a reason;
-    /// [`Error::Busy`].
-    pub async fn reset_subscription(
-        &self,
-        namespace: &str,
-        name: &str,
-        position: u64,
-        by: &By,
-    ) -> Result<SubscriptionView, Error> {
-        must_have_reason(by)?;
-        let change = Change { namespace, name, verb: "reset", by };
-        let detail = Some(format!(r#"{{"position":{position}}}"#));
-        change
-            .make(self, detail, |row| {
-                row.position = reached(position, row.head, ("invalid_request", "/position"))?;
-                row.generation = row.generation.saturating_add(1);
-                Ok(true)
-            })
-            .await
-    }
-
-    /// Goes past the event whose start is refused.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `subscription_not_stopped`; [`Error::Refused`] without a reason;
-    /// [`Error::Busy`].
-    pub async fn skip_event(
-        &self,
-        namespace: &str,
-        name: &str,
-        by: &By,
-    ) -> Result<SubscriptionView, Error> {
-        must_have_reason(by)?;
-        let change = Change { namespace, name, verb: "skip", by };
-        change
-            .make(self, None, |row| {
-                let Some(stop) = &row.stop else {
-                    return Err(Error::Conflict {
-                        code: "subscription_not_stopped",
-                        message: "no start of an event is refused".to_owned(),
-                    });
-                };
-                row.position = stop.position;
-                Ok(true)
-            })
-            .await
-    }
 }
 
 /// Refuses types that are contracts of vendors, or may be: their shapes are for mappers only.
 async fn names_no_vendor(
-    connection: &mut sqlx::postgres::PgConnection,
+    connection: &mut PgConnection,
     namespace: &str,
     types: &[String],
 ) -> Result<(), Error> {
@@ -319,7 +274,55 @@ async fn names_no_vendor(
     Err(Error::Invalid { code: "invalid_subscription", violations: wrong })
 }
 
-fn view(row: SubscriptionRow) -> SubscriptionView {
+/// Returns a subscription with the numbers of its pending events, and the age of the oldest event that started no run.
+async fn counted(
+    node: &Node,
+    connection: &mut PgConnection,
+    row: SubscriptionRow,
+) -> Result<SubscriptionView, Error> {
+    let counts = match row.pending > 0 || row.spec.has_turns() {
+        true => Some(pending_keys::counts(connection, &row.namespace, &row.name).await?),
+        false => None,
+    };
+    let next = (row.position < row.head).then_some(row.position.saturating_add(1));
+    let oldest = match counts.and_then(|counts| counts.oldest).or(next) {
+        Some(position) => log::at(connection, &row.namespace, &[position], 1).await?,
+        None => Vec::new(),
+    };
+    let now = node.clock.now();
+    let seconds = oldest.first().map(|event| {
+        u64::try_from(now.0.saturating_sub(event.received_at.0) / 1_000).unwrap_or_default()
+    });
+    let pending = counts.map(|counts| PendingEvents {
+        waiting: counts.waiting.unsigned_abs(),
+        in_flight: counts.in_flight.unsigned_abs(),
+        blocked: counts.blocked.unsigned_abs(),
+    });
+    Ok(SubscriptionView { behind_seconds: seconds, pending, ..view(row) })
+}
+
+/// Refuses a key that is none, and limits beyond what they may be.
+fn check_turns(spec: &SubscriptionSpec) -> Result<(), Error> {
+    let mut wrong = Vec::new();
+    if let Some(Err(message)) = spec.key.as_deref().map(KeySource::parse) {
+        wrong.push(Violation::new("/key", "key_not_valid", message));
+    }
+    for (place, limit, most) in [
+        ("/max_in_flight", spec.max_in_flight, MOST_IN_FLIGHT),
+        ("/max_backlog", spec.max_backlog, MOST_BACKLOG),
+    ] {
+        if limit.is_some_and(|limit| limit == 0 || limit > most) {
+            let message = format!("it is 1 to {most}");
+            wrong.push(Violation::new(place, "out_of_range", message));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { code: "invalid_subscription", violations: wrong })
+}
+
+pub(super) fn view(row: SubscriptionRow) -> SubscriptionView {
     let state = match (row.paused, &row.stop) {
         (true, _) => SubscriptionState::Paused,
         (false, Some(_)) => SubscriptionState::Stopped,
@@ -340,6 +343,13 @@ fn view(row: SubscriptionRow) -> SubscriptionView {
         behind: row.head.saturating_sub(row.position).max(0).unsigned_abs(),
         started: row.started.unsigned_abs(),
         skipped: row.skipped.unsigned_abs(),
+        skipped_by_reason: row
+            .skips
+            .into_iter()
+            .map(|(reason, count)| (reason, count.unsigned_abs()))
+            .collect(),
+        behind_seconds: None,
+        pending: None,
         stopped,
         changed_at: Timestamp(row.changed_at),
         changed_by: row.changed_by,

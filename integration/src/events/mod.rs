@@ -1,5 +1,5 @@
 //! Events: what happened, as data. Envelopes in the forms of CloudEvents, changes of an entity, the order in which a
-//! source numbers its events, causes, and filters with an index.
+//! source numbers its events, causes, filters with an index, and the pending events of a subscription.
 
 mod append;
 mod causality;
@@ -11,6 +11,7 @@ mod index;
 mod leaf;
 mod operation;
 mod order;
+mod pending;
 
 pub use append::{
     Appended, Draft, Entity, First, Known, Outcome, Receipt, Refusal as AppendRefusal, StreamHead,
@@ -24,3 +25,6 @@ pub use index::Index;
 pub use leaf::{SALT_BYTES, leaf};
 pub use operation::{Derived, Head, Op, derive};
 pub use order::{Arrival, Latest, MOST_HELD, OnGap, Sequence, SourceVersion, latest};
+pub use pending::{
+    Judgement, KeySource, LONGEST_KEY, OnFailure, SkipReason, Standing, judge, place,
+};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventOp, EventTrust, Labels, Warning, each_key_once};
-use crate::Timestamp;
+use super::{EventOp, EventTrust, IncidentId, Labels, Warning, each_key_once};
+use crate::{RunId, Timestamp};
 
 /// Filter of the events of a subscription. An empty member selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,20 @@ impl SubscriptionKind {
     }
 }
 
+/// Action when the run of an event fails or needs a person, or its start is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnEventFailure {
+    /// The events of its key wait, others go on.
+    #[default]
+    BlockKey,
+    /// The event is passed over, which is counted and listed.
+    Skip,
+    /// All events of the subscription wait.
+    StopAll,
+}
+
 /// Configuration of a subscription: `PUT /v1/subscriptions/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,10 +101,46 @@ pub struct SubscriptionSpec {
     /// Input of its runs.
     #[serde(default)]
     pub input: SubscriptionInput,
+    /// Events of one key start their runs one after the other, in the order of the log: `stream`, or a JSON Pointer into the data.
+    /// Without it, and for events that have no value there, runs go side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Action when a run fails or needs a person; `block_key` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnEventFailure>,
+    /// Largest number of its runs in flight, 1 to 10,000; 1,000 without it. Those that block a key do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+    /// Largest number of events that are taken up and not finished, 1 to 100,000; 10,000 without it. The others stay in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backlog: Option<u32>,
     /// The position after which a new subscription begins; the head of the log without it. An existing subscription
     /// keeps its position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
+}
+
+impl SubscriptionSpec {
+    /// Returns whether its events wait for their turn: it has an order or a limit.
+    #[must_use]
+    pub fn has_turns(&self) -> bool {
+        self.key.is_some()
+            || self.on_failure.is_some()
+            || self.max_in_flight.is_some()
+            || self.max_backlog.is_some()
+    }
+}
+
+/// `POST /v1/subscriptions/{name}/skip`: pass over an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SkipEvent {
+    /// The position of an event that blocks its key; without it, the event at which the subscription stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Why; kept with the act.
+    pub reason: String,
 }
 
 /// `POST /v1/subscriptions/{name}/reset`: begin again after a position, with runs of their own.
@@ -111,7 +161,7 @@ pub struct ResetSubscription {
 pub enum SubscriptionState {
     /// Events start runs.
     Active,
-    /// The start for an event is refused. It is retried; a person may skip the event.
+    /// The start for an event is refused, or the run of an event stops all. It is retried; a person may skip the event.
     Stopped,
     /// A person paused it.
     Paused,
@@ -129,6 +179,91 @@ pub struct SubscriptionStop {
     pub message: String,
     /// Time since when.
     pub since: Timestamp,
+}
+
+/// Numbers of events that a subscription has taken up and not finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PendingEvents {
+    /// They wait for their turn.
+    pub waiting: u64,
+    /// Their runs are under way.
+    pub in_flight: u64,
+    /// They block their keys.
+    pub blocked: u64,
+}
+
+/// State of the first pending event of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum KeyState {
+    /// Its run begins as soon as there is room.
+    Ready,
+    /// Its run is under way.
+    InFlight,
+    /// Its run failed or needs a person, or its start is refused.
+    Blocked,
+}
+
+/// A key of a subscription with pending events: `GET /v1/subscriptions/{name}/keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubscriptionKey {
+    /// The key; an event without one stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// State of its first event.
+    pub state: KeyState,
+    /// Position of that event.
+    pub position: u64,
+    /// Generation in which it was taken up.
+    pub generation: u32,
+    /// Begin of that state.
+    pub since: Timestamp,
+    /// Its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The incident that waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentId>,
+    /// Reason why it blocks the key: `run_failed`, `run_parked`, or the code of the refusal of its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Events behind it.
+    pub waiting: u64,
+}
+
+/// An event that a subscription passed over: `GET /v1/subscriptions/{name}/skips`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SkippedEvent {
+    /// Position of the event.
+    pub position: u64,
+    /// Generation in which it was passed over.
+    pub generation: u32,
+    /// Reason: `trust_below_minimum`, `by_hand`, `start_refused`, `run_failed`, `run_parked`, `run_cancelled`.
+    pub reason: String,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The run that it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Code of what stood in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Time at which it was passed over.
+    pub at: Timestamp,
+    /// Person who passed it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
 }
 
 /// A subscription.
@@ -149,8 +284,17 @@ pub struct SubscriptionView {
     pub behind: u64,
     /// Events that started a run.
     pub started: u64,
-    /// Events that were wanted and not trusted enough.
+    /// Events that were wanted and passed over.
     pub skipped: u64,
+    /// Their number by reason: `trust_below_minimum`, `by_hand`, `start_refused`, `run_failed`, `run_parked`, `run_cancelled`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped_by_reason: BTreeMap<String, u64>,
+    /// Age in seconds of the oldest event that has started no run. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_seconds: Option<u64>,
+    /// Numbers of events that are taken up and not finished; only with an order or a limit. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingEvents>,
     /// The event at which it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<SubscriptionStop>,

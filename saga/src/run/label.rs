@@ -1,4 +1,4 @@
-//! Labels that a run gets after its start. They mark it and decide nothing about it.
+//! The key that a run was started with, and labels that it gets after its start. They mark it and decide nothing about it.
 
 use std::sync::Arc;
 
@@ -10,6 +10,12 @@ use crate::start::LABEL_LIMIT;
 use crate::{Refusal, RefusalCode};
 
 impl Run {
+    /// The key that it was started with.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.header.origin.as_ref().and_then(|origin| origin.key.as_deref())
+    }
+
     /// Gives labels and takes others away.
     pub(super) fn relabel(&mut self, set: &Labels, removed: &[Arc<str>]) {
         let Some(origin) = &mut self.header.origin else { return };

@@ -52,6 +52,7 @@ mod signals;
 mod spelling;
 mod start_requests;
 mod starts;
+mod subscription_turns;
 mod subscriptions;
 mod tasks;
 mod tenancy;

@@ -107,7 +107,7 @@ async fn weeks_past_retention_go_whole_and_readers_below_the_horizon_are_told() 
     assert_eq!(view.position, 0);
     let stopped = view.stopped.unwrap();
     assert_eq!((stopped.code.as_str(), stopped.position), ("position_past_retention", 3));
-    engine.skip_event(NS, "late", &by("a test")).await.unwrap();
+    engine.skip_event(NS, "late", None, &by("a test")).await.unwrap();
     eventually("it goes on", async || {
         engine.run_once(BackgroundTask::Dispatch).await.unwrap();
         engine.subscription(NS, "late").await.unwrap().position == 5

@@ -6,6 +6,7 @@ mod documents;
 mod end_by;
 mod erased_keys;
 mod erasure;
+mod event_turns;
 mod families;
 mod faults;
 mod fences;

@@ -46,6 +46,17 @@ fn seen() -> Value {
         "steps": [{ "id": "a", "task": task, "emits": emits }] })
 }
 
+/// A workflow that events start one after the other.
+fn turns() -> Value {
+    let mut workflow = seen();
+    workflow["name"] = json!("intake-turns");
+    workflow["milestones"] = json!([]);
+    if let Some(step) = workflow["steps"][0].as_object_mut() {
+        step.remove("emits");
+    }
+    workflow
+}
+
 fn transform(states: &Value) -> Value {
     let rules =
         json!([{ "to": "/id", "copy": "/id" }, { "to": "/state", "enum": "/st", "map": states }]);
@@ -105,7 +116,10 @@ impl Intake<'_> {
         self.ask(Method::PUT, "/v1/sources/crm", json!({ "spec": spec, "secret": TOKEN })).await?;
         self.ask(Method::PUT, "/v1/workflows/intake-seen/versions/1", seen()).await?;
         let subscription = json!({ "workflow": "intake-seen", "input": "data", "filter": { "types": ["customer"] } });
-        self.ask(Method::PUT, "/v1/subscriptions/intake", subscription).await.map(drop)
+        self.ask(Method::PUT, "/v1/subscriptions/intake", subscription).await?;
+        self.ask(Method::PUT, "/v1/workflows/intake-turns/versions/1", turns()).await?;
+        let in_turn = json!({ "workflow": "intake-turns", "input": "data", "filter": { "types": ["customer"] }, "key": "/state" });
+        self.ask(Method::PUT, "/v1/subscriptions/turns", in_turn).await.map(drop)
     }
 
     fn note(&mut self, id: &str, told: &Value) -> anyhow::Result<()> {
@@ -280,6 +294,16 @@ impl Intake<'_> {
             let events = page["items"].as_array().map_or(0, Vec::len);
             ensure!(events == wanted, "{wanted} runs told {kind} {events} times");
         }
-        Ok(runs)
+        let page =
+            self.office.until("/v1/runs?workflow=intake-turns&limit=1000&state=ended", all).await?;
+        let in_turn = page["items"].as_array().into_iter().flatten();
+        let in_turn: Vec<Uuid> =
+            in_turn.filter_map(|run| run["id"].as_str()?.parse().ok()).collect();
+        ensure!(
+            in_turn.len() == wanted,
+            "{wanted} customers started {} runs in turn",
+            in_turn.len()
+        );
+        Ok(runs.into_iter().chain(in_turn).collect())
     }
 }

@@ -37,6 +37,15 @@ const RARE: &[(&str, &str)] = &[
     ("console_sessions_end", "the servers of the trials are open, so that nobody signs out"),
     ("contracts_change", "an operator changes a contract, of which the trials only register some"),
     ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
+    (
+        "subscription_pass",
+        "more than eight subscriptions have events before them, of which the trials have two",
+    ),
+    (
+        "subscription_rest",
+        "a subscription is looked at of whose runs none has ended for five seconds",
+    ),
+    ("subscription_let_go", "the database fails while runs are started for events"),
     ("log_head_mend", "the head of a log was lost"),
     ("log_positions_restore", "a row of position or announced was lost"),
     ("workers_sign_off", "a worker ends its session, which those of the trials do not"),

@@ -368,6 +368,12 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
         6,
         &["name", "state", "position", "behind", "started", "skipped", "generation", "changed_at"],
     ),
+    (
+        "SubscriptionKey",
+        4,
+        &["position", "state", "waiting", "key", "run", "incident", "since", "code", "message"],
+    ),
+    ("SkippedEvent", 4, &["position", "reason", "key", "at", "run", "code", "actor", "generation"]),
     ("DatabaseRoleView", 3, &["role", "granted_at", "granted_by"]),
     (
         "ActLine",

@@ -30,10 +30,14 @@ pub(crate) enum Check {
     Document,
     /// Imports that have counted another number of rows than they have.
     Import,
+    /// Subscriptions that have counted another number of pending events than they have, or that are not there.
+    Pending,
+    /// Keys of subscriptions whose first event waits for one that is not there.
+    Key,
 }
 
 impl Check {
-    pub(crate) const ALL: [Check; 7] = [
+    pub(crate) const ALL: [Check; 9] = [
         Check::Unnumbered,
         Check::Gap,
         Check::Head,
@@ -41,6 +45,8 @@ impl Check {
         Check::Stream,
         Check::Document,
         Check::Import,
+        Check::Pending,
+        Check::Key,
     ];
 
     fn statement(self) -> &'static str {
@@ -93,6 +99,19 @@ impl Check {
                  left join (select import, sum(rows) as rows from import_piece group by import) p on p.import = i.id \
                  where i.state <> 'cancelled' and i.rows <> i.accepted + i.duplicates + i.refused + coalesce(p.rows, 0) \
                  order by 2 limit $1"
+            }
+            Check::Pending => {
+                "-- doctor_pending\n\
+                 select coalesce(s.namespace, e.namespace), coalesce(s.name, e.name), coalesce(s.pending, 0), coalesce(e.n, 0) \
+                 from subscription s full join (select namespace, name, count(*) as n from subscription_event group by namespace, name) e \
+                   on e.namespace = s.namespace and e.name = s.name \
+                 where coalesce(s.pending, 0) <> coalesce(e.n, 0) order by 1, 2 limit $1"
+            }
+            Check::Key => {
+                "-- doctor_key\n\
+                 select f.namespace, f.name || ', key ' || f.key, f.position, f.position from (select distinct on (namespace, name, key) \
+                   namespace, name, key, state, position from subscription_event where key is not null \
+                   order by namespace, name, key, generation, position) f where f.state = 'waiting' order by 1, 2 limit $1"
             }
         }
     }

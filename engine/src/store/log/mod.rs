@@ -24,7 +24,9 @@ pub(crate) use mend::{
     unnumbered, wrong_heads,
 };
 pub(crate) use number::{backlog, due, lock_heads, number};
-pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, newest_of_stream, page};
+pub(crate) use read::{
+    EventRow, Heads, LogFilter, at, event, heads, heads_of, newest_of_stream, page,
+};
 pub(crate) use write::{Append, NewEvent, NewHead, NewKey, Written, is_written};
 
 /// Returns batch and place of an event, as its id says.

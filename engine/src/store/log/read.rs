@@ -280,6 +280,29 @@ pub(crate) async fn page(
     Ok((events, next.max(after)))
 }
 
+/// Events at `positions`, in their order, as far as they are there: about `bytes`, but one at least.
+pub(crate) async fn at(
+    connection: &mut PgConnection,
+    namespace: &str,
+    positions: &[i64],
+    bytes: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    let text = format!(
+        "-- log_at\n\
+         with found as materialized (select w.position, e.* from unnest($2::bigint[]) as w(position) \
+           cross join lateral (select p.upto, p.batch, p.n from position p where p.namespace = $1 and p.upto >= w.position \
+             order by p.upto limit 1) p \
+           cross join lateral (select {EVENT} from event e where e.batch = p.batch and e.ord = w.position - (p.upto - p.n + 1) \
+             union all select {MILESTONE} from milestone m {TOLD} \
+               where m.batch = p.batch and t.place - 1 = w.position - (p.upto - p.n + 1)) e), \
+         counted as (select f.*, sum(f.bytes + 512) over (order by f.position) - f.bytes - 512 as before from found f) \
+         select e.position, {COLUMNS} from counted e left join event_body b on b.batch = e.batch and b.ord = e.ord \
+         where e.before < $3 order by e.position"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(positions).bind(bytes);
+    query.fetch_all(connection).await?.iter().map(event_row).collect()
+}
+
 /// State of a stream.
 #[derive(Debug)]
 pub(crate) struct StreamNow {
