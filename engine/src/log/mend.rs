@@ -146,7 +146,7 @@ async fn restore_all(
         match restore(node, connection, &namespace, &batches).await? {
             Some(count) => restored += count,
             None => {
-                stuck.extend(batches.iter().map(|batch| (namespace.clone(), batch.to_string())))
+                stuck.extend(batches.iter().map(|batch| (namespace.clone(), batch.to_string())));
             }
         }
     }
