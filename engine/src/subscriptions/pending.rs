@@ -379,7 +379,7 @@ async fn ask(
     for (at, run) in starting {
         match read.events.get(&at.1) {
             Some(event) if event.hops >= MAX_HOPS => {
-                refused(node, &mut outcome, at, &end_of_chain())
+                refused(node, &mut outcome, at, &end_of_chain());
             }
             Some(event) => {
                 asked.push(at);

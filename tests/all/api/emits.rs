@@ -295,9 +295,12 @@ async fn milestones_take_rows_of_the_milestones_alone_and_are_found_as_all_event
         let (first, last) = (&told[0], &told[1]);
         assert_eq!(
             find(format!("stream=run:{run}&after={}", first["position"])).await,
-            [last.clone()]
+            std::slice::from_ref(last)
         );
-        assert_eq!(find(format!("stream=run:{run}&type=run.succeeded")).await, [last.clone()]);
+        assert_eq!(
+            find(format!("stream=run:{run}&type=run.succeeded")).await,
+            std::slice::from_ref(last)
+        );
         let one = server.get(&format!("/v1/events/{}", last["id"].as_str().unwrap())).await;
         assert_eq!(one.json(), *last);
     }

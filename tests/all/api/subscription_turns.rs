@@ -285,7 +285,7 @@ async fn limits_keep_events_in_the_log_and_hold_no_producer_up() {
         assert!(held.len() <= 2 && count("in_flight") <= 2, "{view}");
         assert!(count("in_flight") + count("waiting") <= 4, "{view}");
         if held.len() == 2 || seen.len() + held.len() == 9 {
-            let done: Vec<_> = held.drain(..).collect();
+            let done = std::mem::take(&mut held);
             hand.succeed(&done.iter().map(|(_, task)| task.clone()).collect::<Vec<_>>()).await;
             seen.extend(done.into_iter().map(|(name, _)| name));
         }
