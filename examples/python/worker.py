@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,10 @@ class Refused(RuntimeError):
     """The server does not take what was sent, however often it is sent."""
 
 
+class Mistake(RuntimeError):
+    """The worker itself is wrong: its credential, its namespace, its request."""
+
+
 def post(path, body, timeout):
     """Sends a request; answers its body, also when the answers in it differ or refuse."""
     headers = {"Content-Type": "application/json"}
@@ -42,18 +47,20 @@ def post(path, body, timeout):
             return answer
         if error.code in (413, 422):
             raise Refused(error.code) from error
-        raise RuntimeError(f"{path}: {error.code} {answer.get('code')}") from error
+        kind = Mistake if error.code in (400, 401, 403) else RuntimeError
+        raise kind(f"{path}: {error.code} {answer.get('code')}") from error
 
 
 def key(task):
     return {name: task[name] for name in ("run", "step", "action", "attempt", "lease")}
 
 
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 def seconds(span):
-    for unit, factor in (("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
-        if span.endswith(unit) and span[: -len(unit)].isdigit():
-            return int(span[: -len(unit)]) * factor
-    raise ValueError(span)
+    """The length of a span, which may have several parts: `30s`, `1m 30s`."""
+    return sum(int(count) * UNITS[unit] for count, unit in re.findall(r"(\d+)(ms|[smhd])", span))
 
 
 def beat(task, over, lost):
@@ -101,6 +108,8 @@ def report(task, outcome):
                 return print(f"{task['run']} {task['step']}: {error}", file=sys.stderr)
             outcome, refused = instead(outcome, error), True
             continue
+        except Mistake as error:
+            sys.exit(f"stopping: {error}")
         except (OSError, RuntimeError):
             pass
         time.sleep(delay)
@@ -136,7 +145,10 @@ def main():
         try:
             answer = post("/v1/tasks/claim", claim, 35)
             delay = 0.1
-        except (OSError, RuntimeError):
+        except Mistake as error:
+            sys.exit(f"stopping: {error}")
+        except (OSError, RuntimeError) as error:
+            print(f"{error}; trying again", file=sys.stderr)
             claim["holding"] = []  # One task at a time: while it claims, it has none.
             time.sleep(delay)
             delay = min(delay * 2, 5)

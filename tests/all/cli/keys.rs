@@ -112,11 +112,14 @@ async fn instants_are_counted_from_now_wherever_one_is_asked() {
     let plan = ["job", "create", "--verb", "retry", "--dry-run", "-o", "json", "--runs", runs];
     let plan = say(&server, &plan).await;
     assert_eq!((plan.code, plan.json()["count"].as_u64()), (0, Some(1)), "{plan:?}");
-    let begin = ["run", "start", "order", "--input", "1", "--start-at"];
-    for (at, taken) in [("5m", false), ("yesterday", false), ("+5m", true), ("now", true)] {
-        let said = say(&server, &[&begin[..], &[at]].concat()).await;
-        assert_eq!(said.code == 0, taken, "{at} {said:?}");
-        assert!(taken || said.err.contains("--start-at: an instant ahead is needed"), "{said:?}");
+    let begin = ["run", "start", "order", "--input", "1"];
+    for flag in ["--start-at", "--end-by"] {
+        for (at, taken) in [("5m", false), ("yesterday", false), ("+5m", true), ("now", true)] {
+            let said = say(&server, &[&begin[..], &[flag, at]].concat()).await;
+            assert_eq!(said.code == 0, taken, "{flag} {at} {said:?}");
+            let refused = format!("{flag}: an instant ahead is needed");
+            assert!(taken || said.err.contains(&refused), "{said:?}");
+        }
     }
     let twice = [&begin[..5], &["--label", "a:b", "--label", "a:c"]].concat();
     let said = say(&server, &twice).await;

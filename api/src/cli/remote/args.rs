@@ -24,8 +24,8 @@ pub(crate) struct Asked {
     pub(crate) key: Option<String>,
 }
 
-/// The field that says when something is to begin.
-const BEGINS: &str = "start_at";
+/// The fields that name an instant ahead.
+const AHEAD: [&str; 2] = ["start_at", "end_by"];
 
 /// Names of flags that every verb has.
 const TAKEN: &[&str] = &[
@@ -316,8 +316,9 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
         Kind::Text | Kind::Word(_) => Value::from(last),
         Kind::Instant => {
             let read = at(field, last)?;
-            // `5m` is five minutes ago everywhere, and nothing begins then.
-            if field.name == BEGINS && read != last && instant::has_passed(&read, instant::now()) {
+            // `5m` is five minutes ago everywhere, and nothing begins or ends then.
+            let ahead = AHEAD.contains(&&*field.name);
+            if ahead && read != last && instant::has_passed(&read, instant::now()) {
                 return Err(wrong("an instant ahead is needed, such as +5m"));
             }
             Value::from(read)
