@@ -422,6 +422,6 @@ mod tests {
         assert!(!text(Form::AllOrNothing, &Part::ALL, None).contains("do nothing"));
         let parted = text(Form::SkipConflicts, &Part::ALL, None);
         assert_eq!(parted.matches("on conflict do nothing").count(), 7);
-        assert_eq!(parted.matches(WON).count(), 14);
+        assert_eq!(parted.matches(WON).count(), 15);
     }
 }
