@@ -156,21 +156,11 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             scene.put("/v1/cursors/search", json!({"position": 0})).await;
             Vec::new()
         }
+        "subscription" if act == "skip" => blocked_event(scene).await,
         "subscription" if act != "put" => {
             let types = json!({"types": ["refused"]});
             let spec = json!({"workflow": "no-such-workflow", "filter": types});
             scene.put("/v1/subscriptions/welcome", spec).await;
-            if act == "skip" {
-                // Another example has set it back to a position that is not there yet.
-                let again = json!({"position": 0, "reason": "r"});
-                drop(scene.act("/v1/subscriptions/welcome/reset", again).await);
-                let event = json!({"events": [{"type": "refused"}]});
-                scene.server.post("/v1/events", event).await;
-                let path = "/v1/subscriptions/welcome";
-                while scene.server.get(path).await.json()["state"] != "stopped" {
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                }
-            }
             Vec::new()
         }
         "event" if ["show", "lineage"].contains(&act) => {
@@ -339,4 +329,21 @@ async fn workflow(act: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
         }
         _ => Vec::new(),
     }
+}
+
+/// Makes a subscription with an event whose start is refused, so that it blocks its key.
+async fn blocked_event(scene: &Scene) -> Vec<(String, String)> {
+    let strict = r#""version":1,"input_schema":{"type":"integer"}"#;
+    scene.register(&chain("strict", &["a"]).replacen(r#""version":1"#, strict, 1)).await;
+    let types = json!({"types": ["customer.changed"]});
+    let spec = json!({"workflow": "strict", "filter": types, "key": "stream"});
+    scene.put("/v1/subscriptions/strict", spec).await;
+    let event = json!({"events": [{"type": "customer.changed", "stream": "customer:1"}]});
+    scene.server.post("/v1/events", event).await;
+    let path = "/v1/subscriptions/strict/keys?state=blocked";
+    let blocked = async || scene.server.get(path).await.json()["items"][0]["position"].as_u64();
+    backstitch_tests::eventually("the event blocks its key", async || blocked().await.is_some())
+        .await;
+    let position = blocked().await.map_or_else(String::new, |position| position.to_string());
+    vec![("welcome".to_owned(), "strict".to_owned()), ("10240".to_owned(), position)]
 }
