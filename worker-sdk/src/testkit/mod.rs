@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use backstitch_sdk::testkit::{Fault, TestKit};
-//! # use backstitch_sdk::{InvalidWorkflow, Ref, Task, TaskContext, TaskError, Undo, Undoing, Workflow, field, wire};
+//! # use backstitch_sdk::{InvalidWorkflow, Ref, Task, TaskContext, TaskError, Undo, CompensationContext, Workflow, field, wire};
 //! # use backstitch_sdk::protocol::Outcome;
 //! # use schemars::JsonSchema;
 //! # use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@
 //! #     })
 //! # }
 //! # async fn pay(_: TaskContext, _: Order) -> Result<Done, TaskError> { Ok(Done { number: 1 }) }
-//! # async fn refund(_: TaskContext, _: Undoing<Order, Done>) -> Result<(), TaskError> { Ok(()) }
+//! # async fn refund(_: TaskContext, _: CompensationContext<Order, Done>) -> Result<(), TaskError> { Ok(()) }
 //! # async fn ship(_: TaskContext, done: Done) -> Result<Done, TaskError> { Ok(done) }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), InvalidWorkflow> {
