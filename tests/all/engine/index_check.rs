@@ -398,7 +398,8 @@ async fn a_run_whose_journal_is_damaged_is_put_aside_until_it_is_repaired() {
     let mut outside = PgConnection::connect(&url).await.unwrap();
     for damage in DAMAGES {
         let first = engine(&url).await;
-        first.register(NS, NAP).await.unwrap();
+        // It is not over before it is repaired, however long that takes.
+        first.register(NS, &NAP.replace("3s", "1h")).await.unwrap();
         first.register("elsewhere", &chain("one", &["a"])).await.unwrap();
         let run = paused(&first).await;
         first.stop().await;
@@ -465,8 +466,10 @@ async fn a_run_whose_journal_is_damaged_is_put_aside_until_it_is_repaired() {
         let hold = backstitch_saga::Hold::new(backstitch_saga::HoldKind::Paused, "a test");
         let resume = Command::Unhold { hold: Some(hold), by: Some(by("a test")) };
         second.command(NS, run, resume).await.unwrap();
+        let cancel = Command::Cancel { by: by("a test") };
+        second.command(NS, run, cancel).await.unwrap();
         let view = second.wait(NS, run, Duration::from_secs(60)).await.unwrap();
-        assert_eq!(view.outcome, Some(Outcome::Succeeded), "{damage}");
+        assert_eq!(view.outcome, Some(Outcome::Cancelled), "{damage}");
         second.stop().await;
     }
 }
