@@ -112,7 +112,9 @@ fn fields_of(schema: Option<&str>) -> (Vec<Field>, bool) {
         let title = member["title"].as_str().filter(|title| title.len() <= TITLE);
         let mut field = Field::new(kind, &path, title.unwrap_or_default().to_owned());
         field.required = required.contains(&name.as_str());
-        field.choices = choices;
+        // What must be chosen is chosen by the person: an optional one has an empty choice anyhow.
+        let none = Some(String::new()).filter(|_| field.required && !choices.is_empty());
+        field.choices = none.into_iter().chain(choices).collect();
         fields.push(field);
     }
     if fields.is_empty() { whole } else { (fields, false) }
@@ -203,6 +205,7 @@ mod tests {
             told,
             [("n", "data.n", false), ("s", "data.note", false), ("j", "data.ok", true)]
         );
+        assert_eq!(fields[2].choices, ["", "true", "false"], "nobody agrees by leaving it alone");
         assert!(!whole);
     }
 
