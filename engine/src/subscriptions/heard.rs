@@ -103,9 +103,9 @@ pub(crate) fn after(heard: &Heard, run: &Run, effects: &[Effect]) {
 /// The subscription that a key of the form `name/generation/position` names.
 fn subscription_of(key: &str) -> Option<&str> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (rest, position) = key.rsplit_once('/').filter(|(_, text)| is_number(text))?;
+    let (rest, _) = key.rsplit_once('/').filter(|(_, position)| is_number(position))?;
     let (name, generation) = rest.rsplit_once('/')?;
-    (is_number(generation) && !position.is_empty() && !name.is_empty()).then_some(name)
+    (is_number(generation) && !name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
